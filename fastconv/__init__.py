@@ -1,0 +1,89 @@
+"""fastconv: convolutional networks on multicore CPUs, with kernels written in Python and compiled by Numba.
+
+The public names are below, each imported from its file when it is first used: ``import fastconv`` alone loads neither
+NumPy's nor Numba's compiled parts, so that ``fastconv --help`` answers at once.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from fastconv import data as data
+    from fastconv import functional as functional
+    from fastconv import init as init
+    from fastconv import models as models
+    from fastconv import reference as reference
+    from fastconv import schedules as schedules
+    from fastconv.gradcheck import GradientError as GradientError
+    from fastconv.gradcheck import gradcheck as gradcheck
+    from fastconv.io import ModelFileError as ModelFileError
+    from fastconv.io import load as load
+    from fastconv.io import save as save
+    from fastconv.layers import AvgPool2d as AvgPool2d
+    from fastconv.layers import Conv2d as Conv2d
+    from fastconv.layers import Dropout as Dropout
+    from fastconv.layers import Flatten as Flatten
+    from fastconv.layers import Layer as Layer
+    from fastconv.layers import Linear as Linear
+    from fastconv.layers import MaxPool2d as MaxPool2d
+    from fastconv.layers import Parameter as Parameter
+    from fastconv.layers import ReLU as ReLU
+    from fastconv.layers import Softmax as Softmax
+    from fastconv.layers import Workspace as Workspace
+    from fastconv.losses import CrossEntropyLoss as CrossEntropyLoss
+    from fastconv.losses import MSELoss as MSELoss
+    from fastconv.optim import SGD as SGD
+    from fastconv.optim import Adam as Adam
+    from fastconv.optim import AdamW as AdamW
+    from fastconv.sequential import Normalization as Normalization
+    from fastconv.sequential import Sequential as Sequential
+    from fastconv.shapes import ShapeError as ShapeError
+    from fastconv.training import Callback as Callback
+    from fastconv.training import TrainingError as TrainingError
+    from fastconv.training import train_step as train_step
+    from fastconv_kernels.runtime import get_num_threads as get_num_threads
+    from fastconv_kernels.runtime import set_num_threads as set_num_threads
+    from fastconv_kernels.runtime import thread_layer as thread_layer
+
+_MODULES = ("data", "functional", "init", "models", "reference", "schedules")
+_NAMES = {
+    "fastconv.gradcheck": ("GradientError", "gradcheck"),
+    "fastconv.io": ("ModelFileError", "load", "save"),
+    "fastconv.layers": (
+        "AvgPool2d",
+        "Conv2d",
+        "Dropout",
+        "Flatten",
+        "Layer",
+        "Linear",
+        "MaxPool2d",
+        "Parameter",
+        "ReLU",
+        "Softmax",
+        "Workspace",
+    ),
+    "fastconv.losses": ("CrossEntropyLoss", "MSELoss"),
+    "fastconv.optim": ("SGD", "Adam", "AdamW"),
+    "fastconv.sequential": ("Normalization", "Sequential"),
+    "fastconv.shapes": ("ShapeError",),
+    "fastconv.training": ("Callback", "TrainingError", "train_step"),
+    "fastconv_kernels.runtime": ("get_num_threads", "set_num_threads", "thread_layer"),
+}
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
+
+__all__ = ["__version__", *_MODULES, *_HOME]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"fastconv.{name}")
+    if name in _HOME:
+        value = globals()[name] = getattr(import_module(_HOME[name]), name)
+        return value
+    raise AttributeError(f"module 'fastconv' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,101 @@
+"""The lane-block layout: sixteen images side by side, and the way in and out of it.
+
+Outside, arrays are (N, C, H, W) or (N, features).  Inside, they are (B, C, H, W, 16) or (B, features, 16): one pixel of
+sixteen images is one vector.  N, the number of real images, travels with the array; the lanes behind it are padding.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fastconv.shapes import Shape, ShapeError
+from fastconv_kernels import lanes
+from fastconv_kernels.tile import LANES
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+class Blocks(NamedTuple):
+    """Lane blocks and the number of real images in them."""
+
+    array: np.ndarray
+    n: int
+
+    @property
+    def shape(self) -> Shape:
+        """The shape outside: (n, C, H, W) or (n, features)."""
+        return (self.n, *self.array.shape[1:-1])
+
+    def flat(self, n: int | None = None) -> "Blocks":
+        """Return the same memory as (B, features, 16): what Flatten is, in this layout."""
+        return Blocks(self.array.reshape(self.array.shape[0], -1, LANES), self.n if n is None else n)
+
+
+def empty(shape: Shape, dtype: np.typing.DTypeLike) -> Blocks:
+    """Return uninitialised lane blocks for a batch of the given outside shape."""
+    return Blocks(np.empty((-(-shape[0] // LANES), *shape[1:], LANES), dtype), shape[0])
+
+
+def planes(array: np.ndarray) -> np.ndarray:
+    """View (B, C, H, W, 16) or (B, features, 16) as (B, C, S, 16)."""
+    return array.reshape(array.shape[0], array.shape[1], -1, LANES)
+
+
+def as_float(operation: str, name: str, array: object, dtype: np.typing.DTypeLike | None = None) -> np.ndarray:
+    """Return a contiguous float32 or float64 array in this machine's byte order: the one gate in front of kernels.
+
+    Parameters
+    ----------
+    operation, name : str
+        For the message.
+    array : array_like of real numbers
+        Integers, booleans and float16 become float32 unless ``dtype`` says otherwise.
+    dtype : float32, float64 or None
+        None keeps the array's own where it is one of the two.
+
+    Raises
+    ------
+    TypeError
+        If it does not hold real numbers.
+    """
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{operation}: expected {name} as a plain array, got a masked array: fill it first")
+    given = np.asarray(array)
+    if given.dtype.kind not in "fiub" or given.dtype.itemsize > 8:
+        raise TypeError(f"{operation}: expected {name} of float32 or float64, got {given.dtype}")
+    if dtype is None:
+        dtype = np.float64 if given.dtype.kind == "f" and given.dtype.itemsize == 8 else np.float32
+    return np.ascontiguousarray(given, dtype).reshape(given.shape)
+
+
+def pack(x: np.ndarray, out: Blocks, index: np.ndarray | None = None) -> Blocks:
+    """Copy images ``x[index]`` (all if None), of the dtype of ``out``, into the lane blocks ``out``."""
+    if index is None:
+        index = np.arange(x.shape[0])
+    if out.n:
+        lanes.pack(x.reshape(x.shape[0], x.shape[1], -1), index, planes(out.array))
+    return out
+
+
+def pack_pixels(x: np.ndarray, table: np.ndarray, out: Blocks, index: np.ndarray | None = None) -> Blocks:
+    """Copy uint8 images ``x[index]`` (all if None) into ``out``; channel c's value v becomes ``table[c, v]``."""
+    if index is None:
+        index = np.arange(x.shape[0])
+    if out.n:
+        lanes.pack_pixels(x.reshape(x.shape[0], x.shape[1], -1), index, table, planes(out.array))
+    return out
+
+
+def unpack(x: Blocks) -> np.ndarray:
+    """Return a new array (n, C, H, W) or (n, features) of the real images."""
+    images = np.empty(x.shape, x.array.dtype)
+    if x.n:
+        lanes.unpack(planes(x.array), images.reshape(x.n, x.array.shape[1], -1))
+    return images
+
+
+def check_batch(operation: str, x: np.ndarray) -> np.ndarray:
+    """Return ``x`` if it is (N, C, H, W) or (N, features); raises ShapeError otherwise."""
+    if x.ndim not in (2, 4) or min(x.shape[1:]) < 1:
+        raise ShapeError(f"{operation}: expected x of shape (N, C, H, W) or (N, features), got {x.shape}")
+    return x

@@ -1,0 +1,69 @@
+"""One function that reads every kind of data there is a reader for."""
+
+from pathlib import Path
+
+from fastconv.data.dataset import Dataset
+from fastconv.data.digits import digits10k
+from fastconv.data.errors import DataError, shown
+from fastconv.data.files import InputFile, StrPath
+from fastconv.data.idx import is_idx, read_idx, read_idx_folder
+from fastconv.data.kaggle import read_csv
+from fastconv.data.npz import read_npz
+
+_KINDS = "a CSV file, an IDX file (each plain or gzip), a folder with train-images-idx3-ubyte, or an .npz archive"
+_ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
+_BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
+
+
+def load(path: StrPath | None = None) -> Dataset:
+    """Read images from whatever ``path`` is; its content decides, and the name only where the content does not.
+
+    Parameters
+    ----------
+    path : str or path, optional
+        A CSV file, an IDX file of images (without labels), a folder of IDX files (its training part) or an .npz
+        archive; by default the built-in digits. What is no regular file, such as a pipe, is read as CSV.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    DataError
+        If it is nothing of these, or is damaged.
+    """
+    if path is None:
+        return digits10k()
+    path = Path(path)
+    if path.is_dir():
+        return read_idx_folder(path)
+    with InputFile("load", path) as file:
+        start = b"" if file.size is None else file.read(16)
+        if file.size is not None and not start:
+            raise file.error(f"expected {_KINDS}, got an empty file")
+    if start.startswith(_ZIP_MAGIC):
+        return read_npz(path)
+    if is_idx(start):
+        return _read_images(path)
+    if file.size is None or _is_text(start):
+        return read_csv(path)
+    suffixes = path.suffixes[-2:]
+    if ".npz" in suffixes:
+        return read_npz(path)
+    if ".csv" in suffixes:
+        return read_csv(path)
+    raise file.error(f"expected {_KINDS}, got a file that begins with {shown(start)}; convert it to one of these")
+
+
+def _is_text(start: bytes) -> bool:
+    return start.startswith(_BYTE_ORDER_MARKS) or all(32 <= byte < 127 or byte in b"\t\r\n" for byte in start)
+
+
+def _read_images(path: Path) -> Dataset:
+    values = read_idx(path)
+    if values.ndim != 3:
+        raise DataError(
+            f"load: {path}: expected images, got {len(values):,} labels; give the folder, or the file of the images"
+        )
+    return Dataset(values[:, None], None, str(path))

@@ -1,0 +1,165 @@
+"""Models on disk: safetensors with the architecture in its metadata.  Nothing is ever pickled or executed.
+
+The file's metadata holds ``format`` ("pt", so that PyTorch's tools read the tensors), ``fastconv`` (layers, their
+arguments, normalisation) and ``sha256`` (of all tensors and of the architecture), which is verified on load.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_bytes
+
+from fastconv import layers
+from fastconv.blocks import FLOATS
+from fastconv.layers import Layer
+from fastconv.sequential import Normalization, Sequential
+
+_BUILT_IN: dict[str, type[Layer]] = {
+    layer.__name__: layer
+    for layer in (
+        layers.AvgPool2d,
+        layers.Conv2d,
+        layers.Dropout,
+        layers.Flatten,
+        layers.Linear,
+        layers.MaxPool2d,
+        layers.ReLU,
+        layers.Softmax,
+    )
+}
+
+
+class ModelFileError(ValueError):
+    """A file is no model, is damaged, or holds layers that are not known here."""
+
+
+def describe(layer: Layer) -> dict[str, Any]:
+    """Return what JSON needs to build a layer again, without its weights."""
+    description: dict[str, Any] = {"layer": type(layer).__name__}
+    if isinstance(layer, Sequential):
+        description["layers"] = [describe(child) for child in layer]
+    else:
+        description |= layer.config()
+    return description
+
+
+def _build(description: Any, known: Mapping[str, type[Layer]]) -> Layer:
+    arguments = dict(description)
+    name = arguments.pop("layer")
+    if name == "Sequential":
+        return Sequential(*(_build(child, known) for child in arguments["layers"]))
+    if name not in known:
+        raise ModelFileError(f"its layer {name!r} is not known; pass load(..., layers=[{name}])")
+    return known[name](**{key: tuple(v) if isinstance(v, list) else v for key, v in arguments.items()})
+
+
+def _digest(architecture: str, tensors: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(architecture.encode())
+    for name in sorted(tensors):
+        tensor = np.ascontiguousarray(tensors[name])
+        digest.update(f"\0{name}\0{tensor.dtype.str}\0{tensor.shape}\0".encode() + tensor.tobytes())
+    return digest.hexdigest()
+
+
+def save(model: Sequential, path: str | os.PathLike[str]) -> None:
+    """Write a model to a safetensors file; the file is either the old one or the whole new one, never a part.
+
+    Parameters
+    ----------
+    model : Sequential
+    path : path
+
+    Raises
+    ------
+    TypeError
+        If ``model`` is not a Sequential.
+    OSError
+        If the file cannot be written; what was there before still is.
+    """
+    if not isinstance(model, Sequential):
+        raise TypeError(f"save: expected a Sequential model, got {type(model).__name__}")
+    description = describe(model) | {"normalization": model.normalization._asdict(), "dtype": str(model.dtype)}
+    architecture = json.dumps(description, sort_keys=True)
+    tensors = {name: np.ascontiguousarray(value) for name, value in model.state_dict().items()}
+    metadata = {"format": "pt", "fastconv": architecture, "sha256": _digest(architecture, tensors)}
+    write_atomically(Path(path), to_bytes(tensors, metadata))
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file by new content: temporary file beside it, flushed to disk, renamed, folder flushed."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    if os.name == "posix":
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def load(path: str | os.PathLike[str], layers: "list[type[Layer]] | tuple[type[Layer], ...]" = ()) -> Sequential:
+    """Read a model that ``save`` wrote.
+
+    Parameters
+    ----------
+    path : path
+    layers : classes
+        Your own layer classes that the model uses.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is no fastconv model, is damaged, or uses unknown layers.
+    OSError
+        If it cannot be read.
+    """
+    path = Path(path)
+    with open(path, "rb"):  # a missing or unreadable file is an OSError with its name
+        pass
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if "fastconv" not in metadata or "sha256" not in metadata:
+                raise ModelFileError(f"{path}: no fastconv model: its metadata does not describe one")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except ModelFileError:
+        raise
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelFileError(f"{path}: no safetensors file, or damaged ({error})") from error
+    architecture = metadata["fastconv"]
+    if _digest(architecture, tensors) != metadata["sha256"]:
+        raise ModelFileError(f"{path}: damaged: its SHA-256 does not match its content; use another copy")
+    try:
+        description = json.loads(architecture)
+        normalization, dtype = description.pop("normalization"), np.dtype(description.pop("dtype"))
+        if dtype not in FLOATS:
+            raise ValueError(f"dtype {dtype}")
+        model = _build(description, _BUILT_IN | {layer.__name__: layer for layer in layers})
+        if not isinstance(model, Sequential):
+            raise ValueError(f"a single {type(model).__name__}")
+        model.normalization = Normalization(tuple(normalization["mean"]), tuple(normalization["std"]))
+        model.to(dtype)
+        model.load_state_dict(tensors)
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelFileError(f"{path}: its architecture cannot be built ({type(error).__name__}: {error})") from error
+    return model

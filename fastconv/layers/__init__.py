@@ -1,0 +1,13 @@
+"""The layers: thin objects that hold parameters and call the kernels of the file named in each module's first line."""
+
+from fastconv.layers.activation import Dropout as Dropout
+from fastconv.layers.activation import ReLU as ReLU
+from fastconv.layers.activation import Softmax as Softmax
+from fastconv.layers.base import Layer as Layer
+from fastconv.layers.base import Parameter as Parameter
+from fastconv.layers.base import Workspace as Workspace
+from fastconv.layers.conv import Conv2d as Conv2d
+from fastconv.layers.flatten import Flatten as Flatten
+from fastconv.layers.linear import Linear as Linear
+from fastconv.layers.pool import AvgPool2d as AvgPool2d
+from fastconv.layers.pool import MaxPool2d as MaxPool2d

@@ -1,0 +1,311 @@
+"""What every layer is: four methods on lane blocks, and the parameters they share.
+
+A layer of your own is the same four: ``plan`` checks a shape and prepares memory, ``forward_blocks`` and
+``backward_blocks`` compute, ``own_parameters`` names what is learned.  It then works wherever a built-in one does.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+
+from fastconv import blocks, init
+from fastconv.blocks import Blocks
+from fastconv.shapes import Shape, ShapeError
+
+
+class Parameter:
+    """A learned array and its gradient.
+
+    The initial value is drawn when it is first read.  Until then the model that holds the layer may give it another
+    seed, so that two equal layers in one model do not start equal.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    initializer : function of (numpy.random.Generator, shape)
+    dtype : float32 or float64
+
+    Attributes
+    ----------
+    value, grad : float[shape]
+        ``grad`` is overwritten, not added to, by each backward pass.  Assigning to either copies into its memory.
+    name : str
+        Its place in the model, such as '0.weight'; empty before it has one.
+    """
+
+    def __init__(self, shape: Shape, initializer: init.Initializer, dtype: np.typing.DTypeLike = np.float32) -> None:
+        self.shape = shape
+        self.name = ""
+        self.dtype = np.dtype(dtype)
+        self.entropy: tuple[int, ...] = (0,)
+        self._initializer = initializer
+        self._value: np.ndarray | None = None
+        self._grad = np.zeros(shape, dtype)
+
+    @property
+    def value(self) -> np.ndarray:
+        """The array itself; assigning copies into it."""
+        if self._value is None:
+            rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(self.entropy)))
+            self._value = np.ascontiguousarray(self._initializer(rng, self.shape), self.dtype)
+        return self._value
+
+    @value.setter
+    def value(self, new: np.ndarray) -> None:
+        if self._value is None:
+            self._value = np.empty(self.shape, self.dtype)
+        self._value[...] = self._fitting("value", new)
+
+    @property
+    def grad(self) -> np.ndarray:
+        """The gradient; assigning copies into it."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, new: np.ndarray) -> None:
+        self._grad[...] = self._fitting("grad", new)
+
+    def _fitting(self, what: str, new: np.ndarray) -> np.ndarray:
+        array = blocks.as_float(f"parameter {self.name or 'unnamed'}", what, new, self.dtype)
+        if array.shape != self.shape:
+            raise ShapeError(
+                f"parameter {self.name or 'unnamed'}: expected {what} of shape {self.shape}, got {array.shape}"
+            )
+        return array
+
+    @property
+    def size(self) -> int:
+        """The number of values."""
+        return int(np.prod(self.shape))
+
+    def seed(self, *entropy: int) -> None:
+        """Draw from this seed if the value was not read or set yet."""
+        if self._value is None:
+            self.entropy = entropy
+
+    def redraw(self, *entropy: int) -> None:
+        """Forget the value and draw it anew from this seed."""
+        self.entropy = entropy
+        if self._value is not None:
+            old, self._value = self._value, None
+            old[...] = self.value
+            self._value = old
+
+    def to(self, dtype: np.typing.DTypeLike) -> None:
+        """Convert value and gradient."""
+        self._value = self.value.astype(dtype)
+        self.dtype = self._value.dtype
+        self._grad = self._grad.astype(dtype)
+
+    def __repr__(self) -> str:
+        return f"Parameter({self.name or 'unnamed'}, shape={self.shape}, dtype={self.dtype})"
+
+
+class Workspace:
+    """The memory of one layer for one batch shape; a layer puts into it what it likes.
+
+    Attributes
+    ----------
+    dtype : numpy.dtype
+    relu : bool
+        Whether the layer is to apply a following ReLU itself, on the register tile, and its gradient.
+    """
+
+    relu: bool = False
+
+    def __init__(self, dtype: np.typing.DTypeLike) -> None:
+        self.dtype = np.dtype(dtype)
+
+    def empty(self, shape: Shape) -> Blocks:
+        """Return uninitialised lane blocks for a batch of this outside shape."""
+        return blocks.empty(shape, self.dtype)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"the workspace has no {name!r}: plan() did not prepare it")
+
+    if TYPE_CHECKING:
+
+        def __setattr__(self, name: str, value: Any) -> None: ...
+
+
+class Layer:
+    """Base of all layers.
+
+    A subclass says what its constructor takes with ``config``, and overrides ``plan``, ``forward_blocks``,
+    ``backward_blocks`` and, if it learns anything, ``own_parameters``.
+    """
+
+    fuses_relu: ClassVar[bool] = False
+    """Whether the layer heeds ``work.relu``."""
+
+    dtype: np.dtype = np.dtype(np.float32)
+    """What the layer computes in."""
+
+    # -------------------------------------------------------------------------------------------- the four methods
+
+    def plan(self, shape: Shape, work: Workspace) -> Shape:
+        """Check the input's shape, prepare memory in ``work``, and return the output's shape.
+
+        Parameters
+        ----------
+        shape : (N, C, H, W) or (N, features)
+        work : Workspace
+
+        Raises
+        ------
+        ShapeError
+            If the layer cannot take such an input; the message has the numbers.
+        """
+        raise TypeError(f"{type(self).__name__} does not say how to plan: override plan(shape, work)")
+
+    def forward_blocks(self, x: Blocks, work: Workspace, training: bool) -> Blocks:
+        """Return the output; while ``training``, keep in ``work`` what ``backward_blocks`` needs.
+
+        The output's memory belongs to ``work`` and lasts until the next forward pass.
+        """
+        raise TypeError(f"{type(self).__name__} does not say how to compute: override forward_blocks")
+
+    def backward_blocks(self, dy: Blocks, work: Workspace, need_dx: bool) -> Blocks | None:
+        """Write the parameters' gradients and return the input's, or None if ``need_dx`` is false.
+
+        ``dy`` is zero in the lanes that hold no image, and may be overwritten.
+        """
+        raise TypeError(f"{type(self).__name__} does not say how to differentiate: override backward_blocks")
+
+    def own_parameters(self) -> dict[str, Parameter]:
+        """Return what is learned, by name, in the order of PyTorch's state_dict."""
+        return {}
+
+    # -------------------------------------------------------------------------------- what follows from the four
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments, as JSON can hold them."""
+        return {}
+
+    def children(self) -> tuple["Layer", ...]:
+        """Return the layers inside this one, in order."""
+        return ()
+
+    def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
+        """Yield (name, parameter) for this layer and those inside it: '0.weight', '0.bias', '2.1.weight' ..."""
+        for name, parameter in self.own_parameters().items():
+            yield prefix + name, parameter
+        for number, child in enumerate(self.children()):
+            yield from child.named_parameters(f"{prefix}{number}.")
+
+    def parameters(self) -> list[Parameter]:
+        """Return all parameters in the order of ``named_parameters``."""
+        return [parameter for _, parameter in self.named_parameters()]
+
+    def to(self, dtype: np.typing.DTypeLike) -> Self:
+        """Convert the layer, and those inside it, to float32 or float64; returns itself."""
+        new = np.dtype(dtype)
+        if new not in blocks.FLOATS:
+            raise TypeError(f"{type(self).__name__}.to: expected float32 or float64, got {new}")
+        self.dtype = new
+        for parameter in self.own_parameters().values():
+            parameter.to(new)
+        for child in self.children():
+            child.to(new)
+        self._last = None
+        return self
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Return a copy of every parameter's value by name, as ``torch.nn.Sequential`` would name it."""
+        return {name: parameter.value.copy() for name, parameter in self.named_parameters()}
+
+    def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
+        """Set every parameter; changes nothing unless all names and shapes fit.
+
+        Raises
+        ------
+        ValueError
+            If a name is missing or unknown.
+        ShapeError
+            If a shape differs.
+        """
+        mine = dict(self.named_parameters())
+        missing, unknown = sorted(set(mine) - set(state)), sorted(set(state) - set(mine))
+        if missing or unknown:
+            raise ValueError(f"load_state_dict: missing {missing or 'nothing'}, unknown {unknown or 'nothing'}")
+        arrays = {name: blocks.as_float("load_state_dict", name, state[name]) for name in mine}
+        for name, parameter in mine.items():
+            if arrays[name].shape != parameter.shape:
+                raise ShapeError(
+                    f"load_state_dict: expected {name} of shape {parameter.shape}, got {arrays[name].shape}"
+                )
+        for name, parameter in mine.items():
+            parameter.value = arrays[name]
+
+    # ------------------------------------------------------------------------------------------ on ordinary arrays
+
+    _last: tuple[Shape, Workspace, Blocks] | None = None
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Return the output's shape for an input's, both with the batch axis; raises ShapeError if it does not fit."""
+        return self.plan(shape, Workspace(self.dtype))
+
+    def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:
+        """Apply the layer to a batch.
+
+        Parameters
+        ----------
+        x : (N, C, H, W) or (N, features)
+            Converted to the layer's dtype.
+        training : bool
+            Keep what ``backward`` needs, and let dropout drop.
+
+        Returns
+        -------
+        numpy.ndarray
+            A new array in the layer's dtype.
+
+        Raises
+        ------
+        ShapeError, TypeError
+            If the layer cannot take such an array.
+        """
+        name = type(self).__name__
+        x = blocks.check_batch(name, blocks.as_float(name, "x", x, self.dtype))
+        work = Workspace(self.dtype)
+        shape = self.plan(x.shape, work)
+        if x.shape[0] == 0:
+            self._last = None
+            return np.empty(shape, self.dtype)
+        y = self.forward_blocks(blocks.pack(x, work.empty(x.shape)), work, training)
+        self._last = (shape, work, work.empty(shape)) if training else None
+        return blocks.unpack(y)
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        """Return the gradient of the input of the last ``forward(x, training=True)``; set the parameters' ``grad``.
+
+        Parameters
+        ----------
+        dy : array of the output's shape
+            The gradient of the loss with respect to the output.
+
+        Raises
+        ------
+        RuntimeError
+            If no such forward pass came before.
+        ShapeError
+            If ``dy`` does not have the output's shape.
+        """
+        name = type(self).__name__
+        if self._last is None:
+            raise RuntimeError(f"{name}.backward: no saved input; call forward(x, training=True) first")
+        shape, work, buffer = self._last
+        dy = blocks.as_float(name, "dy", dy, self.dtype)
+        if dy.shape != shape:
+            raise ShapeError(f"{name}.backward: expected dy of the output's shape {shape}, got {dy.shape}")
+        dx = self.backward_blocks(blocks.pack(dy, buffer), work, need_dx=True)
+        if dx is None:
+            raise TypeError(f"{name}.backward_blocks returned None although the input's gradient was asked for")
+        return blocks.unpack(dx)
+
+    __call__ = forward
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{key}={value!r}" for key, value in self.config().items())
+        return f"{type(self).__name__}({arguments})"

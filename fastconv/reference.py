@@ -1,0 +1,606 @@
+"""Naive twins of every operation: the oracle that the fast kernels are judged by, and the first rung of the ladder.
+
+Nothing here is fast and nothing is clever.  An operation that slides a window is a loop over its output elements, one
+at a time, and its gradients walk through the same windows again.  NumPy is the only import, so that this file shares
+no code, and therefore no mistake, with what it judges.
+
+Conventions
+-----------
+* Images are ``[N, C, H, W]``, filters ``[F, C / groups, KH, KW]``, Linear weights ``[out, in]``; meaning and order of
+  every argument are PyTorch's, and so are the results.
+* Sizes, strides, paddings and dilations are one integer, or a pair (down, across).
+* Everything is computed in float64, whatever float comes in.  Where all arguments hold integers and the operation
+  needs no division, it is computed in int64 instead, and the result is exact: compare it with ``==``.
+* ``dy`` is the gradient of the loss with respect to the output ``y``.  Arguments are never written to.
+
+Numbers in parentheses, as in "equation (1)", refer to ``docs/backprop.md``, which derives them.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+Pair = int | tuple[int, int]
+
+
+def _pair(value: Pair) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else value
+
+
+def _widen(*arrays: np.ndarray) -> list[np.ndarray]:
+    """Return the arrays as int64 if every one of them holds integers, as float64 if not."""
+    integers = all(np.issubdtype(np.asarray(a).dtype, np.integer) for a in arrays)
+    return [np.asarray(a, np.int64 if integers else np.float64) for a in arrays]
+
+
+# ---------------------------------------------------------------------------------------------------- convolution
+
+
+def _taps(start: int, count: int, step: int) -> slice:
+    """Return the places that one window touches along one axis: ``count`` of them, ``step`` apart."""
+    return slice(start, start + (count - 1) * step + 1, step)
+
+
+def _channels_seen(channels: int, weight_shape: tuple[int, ...], groups: int) -> list[slice]:
+    """Return, for every filter, which input channels it sees: those of its own group."""
+    F, per_group = weight_shape[:2]
+    if channels != groups * per_group or F % groups:
+        raise ValueError(f"conv2d: {channels} channels, weight {weight_shape} and groups {groups} do not go together")
+    group_of = [f // (F // groups) for f in range(F)]
+    return [slice(g * per_group, (g + 1) * per_group) for g in group_of]
+
+
+def conv2d(
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None = None,
+    stride: Pair = 1,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+) -> np.ndarray:
+    """Convolve: equation (1), one window times one filter at a time.
+
+    Parameters
+    ----------
+    x : float[N, C, H, W]
+        Images.
+    weight : float[F, C / groups, KH, KW]
+        Filters; they are not flipped.
+    bias : float[F], optional
+        Added to every pixel of a filter's response.
+    stride, padding, dilation : int or (int, int)
+        Steps between windows, zeros around the image, steps between the taps of a window.
+    groups : int
+        Channels and filters fall into this many groups, and a filter sees the channels of its own group.
+
+    Returns
+    -------
+    float[N, F, OH, OW]
+        The responses; equation (5) gives the size, rounded down.
+    """
+    bias = np.zeros(weight.shape[0], weight.dtype) if bias is None else bias
+    x, weight, bias = _widen(x, weight, bias)
+    (sh, sw), (ph, pw), (dh, dw) = _pair(stride), _pair(padding), _pair(dilation)
+    N, C, H, W = x.shape
+    F, _, KH, KW = weight.shape
+    OH = (H + 2 * ph - dh * (KH - 1) - 1) // sh + 1
+    OW = (W + 2 * pw - dw * (KW - 1) - 1) // sw + 1
+    seen = _channels_seen(C, weight.shape, groups)
+    padded = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
+
+    y = np.zeros((N, F, OH, OW), x.dtype)
+    for n, f, i, j in np.ndindex(y.shape):
+        window = padded[n, seen[f], _taps(i * sh, KH, dh), _taps(j * sw, KW, dw)]
+        y[n, f, i, j] = np.sum(window * weight[f]) + bias[f]
+    return y
+
+
+def conv2d_backward_input(
+    dy: np.ndarray,
+    weight: np.ndarray,
+    input_shape: tuple[int, ...],
+    stride: Pair = 1,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+) -> np.ndarray:
+    """Take the gradient of a convolution back to its input: equation (3), in the order of the output's pixels.
+
+    Each output pixel adds its upstream gradient, times the filter, to the window that it saw.
+
+    Parameters
+    ----------
+    dy : float[N, F, OH, OW]
+    weight : float[F, C / groups, KH, KW]
+    input_shape : (int, int, int, int)
+        ``(N, C, H, W)``; where the stride does not tile the image, ``dy`` alone cannot tell.
+    stride, padding, dilation, groups
+        As in `conv2d`.
+
+    Returns
+    -------
+    float[N, C, H, W]
+    """
+    dy, weight = _widen(dy, weight)
+    (sh, sw), (ph, pw), (dh, dw) = _pair(stride), _pair(padding), _pair(dilation)
+    N, C, H, W = input_shape
+    KH, KW = weight.shape[2:]
+    seen = _channels_seen(C, weight.shape, groups)
+
+    padded = np.zeros((N, C, H + 2 * ph, W + 2 * pw), dy.dtype)
+    for n, f, i, j in np.ndindex(dy.shape):
+        window = padded[n, seen[f], _taps(i * sh, KH, dh), _taps(j * sw, KW, dw)]
+        window += dy[n, f, i, j] * weight[f]
+    return padded[:, :, ph : ph + H, pw : pw + W].copy()
+
+
+def conv2d_backward_filter(
+    dy: np.ndarray,
+    x: np.ndarray,
+    weight_shape: tuple[int, ...],
+    stride: Pair = 1,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+) -> np.ndarray:
+    """Take the gradient of a convolution back to its filters: equation (2), in the order of the output's pixels.
+
+    Each output pixel adds its upstream gradient, times the window that it saw, to its filter.
+
+    Parameters
+    ----------
+    dy : float[N, F, OH, OW]
+    x : float[N, C, H, W]
+    weight_shape : (int, int, int, int)
+        ``(F, C / groups, KH, KW)``.
+    stride, padding, dilation, groups
+        As in `conv2d`.
+
+    Returns
+    -------
+    float[F, C / groups, KH, KW]
+    """
+    dy, x = _widen(dy, x)
+    (sh, sw), (ph, pw), (dh, dw) = _pair(stride), _pair(padding), _pair(dilation)
+    KH, KW = weight_shape[2:]
+    seen = _channels_seen(x.shape[1], weight_shape, groups)
+    padded = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
+
+    dweight = np.zeros(weight_shape, dy.dtype)
+    for n, f, i, j in np.ndindex(dy.shape):
+        window = padded[n, seen[f], _taps(i * sh, KH, dh), _taps(j * sw, KW, dw)]
+        dweight[f] += dy[n, f, i, j] * window
+    return dweight
+
+
+def conv2d_backward_bias(dy: np.ndarray) -> np.ndarray:
+    """Take the gradient of a convolution, float[N, F, OH, OW], back to its bias, float[F]: equation (4)."""
+    (dy,) = _widen(dy)
+    dbias = np.zeros(dy.shape[1], dy.dtype)
+    for n, f, i, j in np.ndindex(dy.shape):
+        dbias[f] += dy[n, f, i, j]
+    return dbias
+
+
+# -------------------------------------------------------------------------------------------------------- pooling
+
+
+def _pool_size(size: int, kernel: int, stride: int, padding: int, ceil_mode: bool) -> int:
+    """Return how many windows fit along one axis."""
+    beyond = size + 2 * padding - kernel
+    if not ceil_mode:
+        return beyond // stride + 1
+    windows = -(-beyond // stride) + 1
+    # A last window that would start in the padding behind the image has nothing to look at.
+    return windows - 1 if (windows - 1) * stride >= size + padding else windows
+
+
+def _pool_taps(o: int, size: int, kernel: int, stride: int, padding: int) -> tuple[range, int]:
+    """Return, along one axis, the pixels of window ``o`` and its extent inside image and padding."""
+    start = o * stride - padding
+    end = min(start + kernel, size + padding)
+    return range(max(start, 0), min(end, size)), end - start
+
+
+def max_pool2d(
+    x: np.ndarray, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0, ceil_mode: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Keep the maximum of every window: equation (7).
+
+    The first of equal maxima wins.  A NaN beats every number, and a later NaN beats an earlier one.
+
+    Parameters
+    ----------
+    x : float[N, C, H, W]
+        Images.
+    kernel_size, stride, padding : int or (int, int)
+        The window, the steps between windows (the window's size if None), and the padding, which is at most half
+        of the window and never wins.
+    ceil_mode : bool
+        Round the output size up, so that the last windows may reach over the edge.
+
+    Returns
+    -------
+    y : float[N, C, OH, OW]
+        The maxima.
+    index : int64[N, C, OH, OW]
+        Where each was found: ``h * W + w`` in its unpadded plane.
+    """
+    (x,) = _widen(x)
+    (KH, KW), (sh, sw), (ph, pw) = _pair(kernel_size), _pair(kernel_size if stride is None else stride), _pair(padding)
+    N, C, H, W = x.shape
+    shape = N, C, _pool_size(H, KH, sh, ph, ceil_mode), _pool_size(W, KW, sw, pw, ceil_mode)
+
+    y, index = np.zeros(shape, x.dtype), np.zeros(shape, np.int64)
+    for n, c, i, j in np.ndindex(shape):
+        rows, _ = _pool_taps(i, H, KH, sh, ph)
+        columns, _ = _pool_taps(j, W, KW, sw, pw)
+        best, best_index = x[n, c, rows[0], columns[0]], rows[0] * W + columns[0]
+        for p in rows:
+            for q in columns:
+                if x[n, c, p, q] > best or np.isnan(x[n, c, p, q]):
+                    best, best_index = x[n, c, p, q], p * W + q
+        y[n, c, i, j], index[n, c, i, j] = best, best_index
+    return y, index
+
+
+def max_pool2d_backward(dy: np.ndarray, index: np.ndarray, input_shape: tuple[int, ...]) -> np.ndarray:
+    """Give each upstream gradient to the pixel that won, which may win several windows: equation (8).
+
+    Parameters
+    ----------
+    dy : float[N, C, OH, OW]
+    index : int64[N, C, OH, OW]
+        The winners, as `max_pool2d` returned them.
+    input_shape : (int, int, int, int)
+        ``(N, C, H, W)``.
+
+    Returns
+    -------
+    float[N, C, H, W]
+    """
+    (dy,) = _widen(dy)
+    dx, W = np.zeros(input_shape, dy.dtype), input_shape[3]
+    for n, c, i, j in np.ndindex(dy.shape):
+        p, q = divmod(index[n, c, i, j], W)
+        dx[n, c, p, q] += dy[n, c, i, j]
+    return dx
+
+
+def avg_pool2d(
+    x: np.ndarray,
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> np.ndarray:
+    """Average every window: equation (9).
+
+    Parameters
+    ----------
+    x : float[N, C, H, W]
+        Images.
+    kernel_size, stride, padding, ceil_mode
+        As in `max_pool2d`.
+    count_include_pad : bool
+        Divide by the pixels and padding zeros of the window, or by its pixels alone.  What ceil_mode adds beyond the
+        padding never counts.
+
+    Returns
+    -------
+    float64[N, C, OH, OW]
+    """
+    (KH, KW), (sh, sw), (ph, pw) = _pair(kernel_size), _pair(kernel_size if stride is None else stride), _pair(padding)
+    N, C, H, W = x.shape
+
+    y = np.zeros((N, C, _pool_size(H, KH, sh, ph, ceil_mode), _pool_size(W, KW, sw, pw, ceil_mode)))
+    for n, c, i, j in np.ndindex(y.shape):
+        rows, height = _pool_taps(i, H, KH, sh, ph)
+        columns, width = _pool_taps(j, W, KW, sw, pw)
+        count = height * width if count_include_pad else len(rows) * len(columns)
+        for p in rows:
+            for q in columns:
+                y[n, c, i, j] += x[n, c, p, q]
+        y[n, c, i, j] /= count
+    return y
+
+
+def avg_pool2d_backward(
+    dy: np.ndarray,
+    input_shape: tuple[int, ...],
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> np.ndarray:
+    """Share each upstream gradient among the pixels of its window: equation (10).
+
+    Parameters
+    ----------
+    dy : float[N, C, OH, OW]
+    input_shape : (int, int, int, int)
+        ``(N, C, H, W)``.
+    kernel_size, stride, padding, ceil_mode, count_include_pad
+        As in `avg_pool2d`.
+
+    Returns
+    -------
+    float64[N, C, H, W]
+    """
+    (KH, KW), (sh, sw), (ph, pw) = _pair(kernel_size), _pair(kernel_size if stride is None else stride), _pair(padding)
+    dy, (H, W) = np.asarray(dy, np.float64), input_shape[2:]
+
+    dx = np.zeros(input_shape)
+    for n, c, i, j in np.ndindex(dy.shape):
+        rows, height = _pool_taps(i, H, KH, sh, ph)
+        columns, width = _pool_taps(j, W, KW, sw, pw)
+        count = height * width if count_include_pad else len(rows) * len(columns)
+        for p in rows:
+            for q in columns:
+                dx[n, c, p, q] += dy[n, c, i, j] / count
+    return dx
+
+
+# ----------------------------------------------------------------------------------- linear, ReLU, softmax, losses
+
+
+def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
+    """Multiply by a matrix and add a bias: equation (11).
+
+    Parameters
+    ----------
+    x : float[N, I]
+    weight : float[O, I]
+    bias : float[O], optional
+
+    Returns
+    -------
+    float[N, O]
+    """
+    bias = np.zeros(weight.shape[0], weight.dtype) if bias is None else bias
+    x, weight, bias = _widen(x, weight, bias)
+    y = np.zeros((x.shape[0], weight.shape[0]), x.dtype)
+    for n, o in np.ndindex(y.shape):
+        y[n, o] = np.sum(x[n] * weight[o]) + bias[o]
+    return y
+
+
+def linear_backward(dy: np.ndarray, x: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Take the gradient of `linear` back to input, weight and bias: equations (12), (13) and (14).
+
+    Parameters
+    ----------
+    dy : float[N, O]
+    x : float[N, I]
+    weight : float[O, I]
+
+    Returns
+    -------
+    dx : float[N, I]
+    dweight : float[O, I]
+    dbias : float[O]
+    """
+    dy, x, weight = _widen(dy, x, weight)
+    dx, dweight, dbias = np.zeros_like(x), np.zeros_like(weight), np.zeros(weight.shape[0], weight.dtype)
+    for n, o in np.ndindex(dy.shape):
+        dx[n] += dy[n, o] * weight[o]
+        dweight[o] += dy[n, o] * x[n]
+        dbias[o] += dy[n, o]
+    return dx, dweight, dbias
+
+
+def relu(x: np.ndarray) -> np.ndarray:
+    """Replace negative numbers by zero, and let NaN through: equation (15), float[...] to float[...]."""
+    (x,) = _widen(x)
+    return np.where(x <= 0, np.zeros_like(x), x)
+
+
+def relu_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Let the gradient through where the output ``y`` was positive or NaN: equation (16), all arrays float[...]."""
+    dy, y = _widen(dy, y)
+    return np.where(y <= 0, np.zeros_like(dy), dy)
+
+
+def _rows(shape: tuple[int, ...]) -> Iterator[tuple]:
+    """Yield where each row of K numbers lies in an array of shape [N, K, ...]."""
+    for n, *place in np.ndindex(shape[0], *shape[2:]):
+        yield (n, slice(None), *place)
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    """Turn rows of logits, along axis 1, into probabilities: equation (17), float[N, K, ...] to float64[N, K, ...]."""
+    y = np.array(x, np.float64)
+    for row in _rows(y.shape):
+        powers = np.exp(y[row] - y[row].max())  # The shift cancels in the quotient and keeps exp from overflowing.
+        y[row] = powers / powers.sum()
+    return y
+
+
+def softmax_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Take ``dy`` back through the softmax that gave ``y``: equation (18), float[N, K, ...] to float64[N, K, ...]."""
+    dy, y = np.asarray(dy, np.float64), np.asarray(y, np.float64)
+    dx = np.zeros_like(y)
+    for row in _rows(y.shape):
+        dx[row] = y[row] * (dy[row] - np.sum(dy[row] * y[row]))
+    return dx
+
+
+def log_softmax(x: np.ndarray) -> np.ndarray:
+    """Return the logarithm of `softmax` without forming it: equation (19), float[N, K, ...] to float64[N, K, ...]."""
+    y = np.array(x, np.float64)
+    for row in _rows(y.shape):
+        shifted = y[row] - y[row].max()
+        y[row] = shifted - np.log(np.sum(np.exp(shifted)))
+    return y
+
+
+def cross_entropy(logits: np.ndarray, labels: np.ndarray, label_smoothing: float = 0.0) -> tuple[float, np.ndarray]:
+    """Return the mean cross-entropy of the softmax, and its gradient: equations (20) and (21).
+
+    Parameters
+    ----------
+    logits : float[N, K]
+        Scores before the softmax.
+    labels : int[N]
+        The right class of each row.
+    label_smoothing : float
+        The share of the target that is spread evenly over all classes.
+
+    Returns
+    -------
+    loss : float
+        NaN for an empty batch.
+    dlogits : float64[N, K]
+    """
+    N, K = logits.shape
+    log_p, loss, dlogits = log_softmax(logits), 0.0, np.zeros((N, K))
+    for n in range(N):
+        target = np.full(K, label_smoothing / K)
+        target[labels[n]] += 1 - label_smoothing
+        loss -= float(np.sum(target * log_p[n])) / N
+        dlogits[n] = (np.exp(log_p[n]) - target) / N
+    return (loss if N else np.nan), dlogits
+
+
+def mse(y: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return the squared error, averaged over all elements (NaN if there are none), and its gradient.
+
+    Equations (22) and (23); ``y``, ``target`` and the gradient are float[...] of one shape.
+    """
+    error = np.asarray(y, np.float64) - np.asarray(target, np.float64)
+    if error.size == 0:
+        return np.nan, error
+    return float(np.sum(error * error)) / error.size, 2 * error / error.size
+
+
+# ----------------------------------------------------------------------------------------------------- optimisers
+
+
+def sgd(
+    value: np.ndarray,
+    grad: np.ndarray,
+    velocity: np.ndarray,
+    lr: float,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    weight_decay: float = 0.0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Take one step of stochastic gradient descent: equation (24).
+
+    Parameters
+    ----------
+    value, grad, velocity : float[...]
+        The parameter, its gradient, and the velocity that the last step returned; zeros before the first.
+    lr, momentum, weight_decay : float
+        Learning rate, what is kept of the velocity, and the pull towards zero that is added to the gradient.
+    nesterov : bool
+        Look one momentum step ahead.
+
+    Returns
+    -------
+    value, velocity : float64[...]
+        Both after the step.
+    """
+    value, grad, velocity = (np.asarray(a, np.float64) for a in (value, grad, velocity))
+    grad = grad + weight_decay * value
+    velocity = momentum * velocity + grad
+    step = grad + momentum * velocity if nesterov else velocity
+    return value - lr * step, velocity
+
+
+def adam(
+    value: np.ndarray,
+    grad: np.ndarray,
+    m: np.ndarray,
+    v: np.ndarray,
+    step: int,
+    lr: float = 1e-3,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Take one step of Adam: equation (25).
+
+    Parameters
+    ----------
+    value, grad, m, v : float[...]
+        The parameter, its gradient, and the two moments that the last step returned; zeros before the first.
+    step : int
+        The number of this step, from 1.
+    lr, beta1, beta2, eps, weight_decay : float
+        Learning rate, what is kept of each moment, the guard against division by zero, and the pull towards zero that
+        is added to the gradient.
+
+    Returns
+    -------
+    value, m, v : float64[...]
+        All three after the step.
+    """
+    value, grad, m, v = (np.asarray(a, np.float64) for a in (value, grad, m, v))
+    grad = grad + weight_decay * value
+    m = beta1 * m + (1 - beta1) * grad
+    v = beta2 * v + (1 - beta2) * grad * grad
+    mean, variance = m / (1 - beta1**step), v / (1 - beta2**step)
+    return value - lr * mean / (np.sqrt(variance) + eps), m, v
+
+
+def adamw(
+    value: np.ndarray,
+    grad: np.ndarray,
+    m: np.ndarray,
+    v: np.ndarray,
+    step: int,
+    lr: float = 1e-3,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 1e-2,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Take one step of AdamW, equation (26): `adam`, but the decay shrinks the value and never meets the moments."""
+    decayed = (1 - lr * weight_decay) * np.asarray(value, np.float64)
+    return adam(decayed, grad, m, v, step, lr, beta1, beta2, eps, weight_decay=0.0)
+
+
+# ---------------------------------------------------------------------------------------------- data and checking
+
+
+def normalize_uint8(images: np.ndarray, mean: float | np.ndarray, std: float | np.ndarray) -> np.ndarray:
+    """Return ``(images / 255 - mean) / std``: uint8[N, C, H, W] to float64[N, C, H, W].
+
+    ``mean`` and ``std``, float or float[C], are those of the pixels scaled to 0 to 1.
+    """
+    mean, std = (np.asarray(a, np.float64).reshape(-1, 1, 1) for a in (mean, std))
+    return (images / 255 - mean) / std
+
+
+def numeric_gradient(f: Callable[[np.ndarray], float], x: np.ndarray, eps: float = 1e-6) -> np.ndarray:
+    """Return the gradient of a scalar function by central differences, one element at a time.
+
+    Parameters
+    ----------
+    f : callable
+        Takes an array of the shape of ``x`` and returns a number.
+    x : float[...]
+        Where to differentiate.
+    eps : float
+        How far to step to either side.
+
+    Returns
+    -------
+    float64[...]
+    """
+    x = np.array(x, np.float64)
+    gradient = np.zeros_like(x)
+    for place in np.ndindex(x.shape):
+        here = x[place]
+        x[place] = here + eps
+        above = f(x)
+        x[place] = here - eps
+        below = f(x)
+        x[place] = here
+        gradient[place] = (above - below) / (2 * eps)
+    return gradient

@@ -1,0 +1,415 @@
+"""A chain of layers: the model."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
+
+import numpy as np
+
+from fastconv import blocks
+from fastconv.blocks import Blocks
+from fastconv.layers import Dropout, Layer, ReLU, Softmax, Workspace
+from fastconv.layers.base import Parameter
+from fastconv.shapes import Shape, ShapeError
+from fastconv_kernels import loss as loss_kernels
+
+if TYPE_CHECKING:
+    from fastconv.optim import Optimizer
+    from fastconv.schedules import Schedule
+    from fastconv.training.callbacks import Callback
+    from fastconv.training.history import History
+
+_KEPT_PLANS = 6  # training, its ragged last batch, evaluation, its ragged last batch, and two to spare
+
+
+class Normalization(NamedTuple):
+    """What becomes of uint8 pixels: (v / 255 - mean) / std, one mean and std a channel, or one for all."""
+
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    def table(self, channels: int, dtype: np.typing.DTypeLike) -> np.ndarray:
+        """Return float[channels, 256]: what each value becomes.
+
+        Raises
+        ------
+        ShapeError
+            If there are neither one nor ``channels`` means and standard deviations.
+        """
+        if any(len(part) not in (1, channels) for part in self):
+            raise ShapeError(
+                f"normalization: expected 1 or {channels} means and standard deviations for {channels} channels, "
+                f"got {len(self.mean)} and {len(self.std)}"
+            )
+        mean, std = (np.broadcast_to(np.asarray(part, np.float64), channels)[:, None] for part in self)
+        return np.ascontiguousarray((np.arange(256) / 255 - mean) / std, dtype)
+
+
+class Sequential(Layer):
+    """Layers one after another.
+
+    Parameters
+    ----------
+    *layers : Layer
+        May be Sequential themselves.  A layer object may stand in one place only.
+    seed : int
+        What the initial weights are drawn from, each from the seed and its own place.  Weights that were read or set
+        before stay as they are.
+
+    Attributes
+    ----------
+    layers : tuple of Layer
+    normalization : Normalization
+        How uint8 images become floats, in the first kernel.  Float images are taken as they are.
+
+    Raises
+    ------
+    TypeError
+        If something is not a layer.
+    ValueError
+        If a layer stands in two places.
+    """
+
+    def __init__(self, *layers: Layer, seed: int = 0) -> None:
+        for number, layer in enumerate(layers):
+            if not isinstance(layer, Layer):
+                raise TypeError(f"Sequential: expected layers, got {type(layer).__name__} at position {number}")
+        self.layers = layers
+        self.normalization = Normalization()
+        self._plans: OrderedDict[Shape, _Plan] = OrderedDict()
+        self._running: _Plan | None = None
+        self._lock = threading.RLock()
+        met: dict[int, str] = {}
+        for name, layer in _leaves(self, ""):
+            if id(layer) in met:
+                raise ValueError(f"Sequential: layers {met[id(layer)]} and {name} are the same {type(layer).__name__}")
+            met[id(layer)] = name
+        self._name_and_seed(seed, Parameter.seed)
+
+    def _name_and_seed(self, seed: int, draw: Callable[..., None]) -> None:
+        for name, parameter in self.named_parameters():
+            parameter.name = name
+            place = [int(part) if part.isdecimal() else sum(part.encode()) for part in name.split(".")]
+            draw(parameter, seed, *place)
+
+    def initialize(self, seed: int) -> None:
+        """Draw all weights anew from ``seed``, as the constructor does."""
+        self._name_and_seed(seed, Parameter.redraw)
+
+    def reseed_dropout(self, seed: int) -> None:
+        """Start every Dropout's masks anew, each from ``seed`` and its own place."""
+        for number, (_, layer) in enumerate(_leaves(self, "")):
+            if isinstance(layer, Dropout):
+                layer.reseed(seed, number)
+
+    # ------------------------------------------------------------------------------------------------- structure
+
+    def children(self) -> tuple[Layer, ...]:
+        """Return the layers."""
+        return self.layers
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.layers)
+
+    @overload
+    def __getitem__(self, key: int) -> Layer: ...
+    @overload
+    def __getitem__(self, key: slice) -> "Sequential": ...
+    def __getitem__(self, key: int | slice) -> "Layer | Sequential":
+        """Return a layer, or a model of some of them that shares their parameters."""
+        if not isinstance(key, slice):
+            return self.layers[key]
+        part = Sequential.__new__(Sequential)
+        names = [(parameter, parameter.name) for parameter in self.parameters()]
+        part.__init__(*self.layers[key])
+        for parameter, name in names:
+            parameter.name = name
+        part.normalization, part.dtype = self.normalization, self.dtype
+        return part
+
+    def __repr__(self) -> str:
+        lines = [f"  ({number}): {layer!r}".replace("\n", "\n  ") for number, layer in enumerate(self.layers)]
+        return "\n".join(["Sequential(", *lines, ")"]) if lines else "Sequential()"
+
+    def summary(self, input_shape: Shape) -> str:
+        """Return a table of layers, output shapes, parameters and arithmetic for one image.
+
+        Parameters
+        ----------
+        input_shape : (C, H, W) or (features,)
+            Without the batch axis.
+        """
+        from fastconv.summary import summary
+
+        return summary(self, input_shape)
+
+    # ------------------------------------------------------------------------------------ as a layer of a model
+
+    def plan(self, shape: Shape, work: Workspace) -> Shape:
+        """Plan every layer; a ReLU behind a layer that can apply it on its tile becomes part of that layer's step."""
+        work.steps = []
+        fused = False
+        for number, layer in enumerate(self.layers):
+            if fused and type(layer) is ReLU:
+                fused = False
+                continue
+            inner = Workspace(work.dtype)
+            try:
+                shape = layer.plan(shape, inner)
+            except ShapeError as error:
+                raise ShapeError(f"layer {number}: {error}") from None
+            follower = self.layers[number + 1] if number + 1 < len(self.layers) else None
+            fused = inner.relu = layer.fuses_relu and type(follower) is ReLU
+            work.steps.append((layer, inner))
+        return shape
+
+    def forward_blocks(self, x: Blocks, work: Workspace, training: bool) -> Blocks:
+        """Run the steps in order."""
+        for layer, inner in work.steps:
+            x = layer.forward_blocks(x, inner, training)
+        return x
+
+    def backward_blocks(self, dy: Blocks, work: Workspace, need_dx: bool) -> Blocks | None:
+        """Run the steps backwards; the first computes its input's gradient only if asked to."""
+        gradient: Blocks | None = dy
+        for number in range(len(work.steps) - 1, -1, -1):
+            layer, inner = work.steps[number]
+            if gradient is None:
+                raise TypeError(f"layer {number + 1} returned None although its input's gradient was asked for")
+            gradient = layer.backward_blocks(gradient, inner, need_dx or number > 0)
+        return gradient
+
+    # -------------------------------------------------------------------------------------------------------- batches
+
+    def run_batch(self, x: np.ndarray, index: np.ndarray | None = None, training: bool = False) -> Blocks:
+        """Pack the images ``x[index]`` (all if None) and run them forward; the result lasts until the next run.
+
+        This is ``forward`` without its checks and copies, for loops that call it thousands of times.
+
+        Parameters
+        ----------
+        x : uint8 or this model's dtype, (N, C, H, W) or (N, features), contiguous
+        index : int64[n], in range
+        training : bool
+        """
+        n = x.shape[0] if index is None else index.shape[0]
+        plan = self._plan_for((n, *x.shape[1:]))
+        if x.dtype == np.uint8:
+            blocks.pack_pixels(x, plan.table(self.normalization), plan.x, index)
+        else:
+            blocks.pack(x, plan.x, index)
+        self._running = plan if training else None
+        return self.forward_blocks(plan.x, plan.work, training)
+
+    def backward_batch(self, dy: Blocks, need_dx: bool = False) -> Blocks | None:
+        """Run the last training batch backwards, from lane blocks of the output's gradient."""
+        if self._running is None:
+            raise RuntimeError("Sequential.backward: no saved input; call forward(x, training=True) first")
+        return self.backward_blocks(dy, self._running.work, need_dx)
+
+    def _plan_for(self, shape: Shape) -> "_Plan":
+        plan = self._plans.get(shape)
+        if plan is None:
+            plan = self._plans[shape] = _Plan(self, shape)
+            if len(self._plans) > _KEPT_PLANS:
+                self._plans.popitem(last=False)
+        else:
+            self._plans.move_to_end(shape)
+        return plan
+
+    def to(self, dtype: np.typing.DTypeLike) -> "Sequential":
+        """Convert the model to float32 or float64; returns itself."""
+        super().to(dtype)
+        self._plans.clear()
+        self._running = None
+        return self
+
+    def check_images(self, operation: str, x: object) -> np.ndarray:
+        """Return ``x`` as ``run_batch`` takes it: contiguous, uint8 or the model's dtype, of two or four axes.
+
+        Raises
+        ------
+        ShapeError, TypeError
+            If it is not a batch of images or features.
+        ValueError
+            If a float is NaN or infinite; the message says where.
+        """
+        if isinstance(x, np.ndarray) and x.dtype == np.uint8 and type(x) is np.ndarray:
+            return blocks.check_batch(operation, np.ascontiguousarray(x))
+        array = blocks.check_batch(operation, blocks.as_float(operation, "x", x, self.dtype))
+        if not np.isfinite(array).all():
+            where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+            raise ValueError(f"{operation}: x{list(where)} is {array[where]}; expected finite numbers")
+        return array
+
+    # ---------------------------------------------------------------------------------------- on ordinary arrays
+
+    def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:
+        """Run a batch through all layers.
+
+        Parameters
+        ----------
+        x : (N, C, H, W) or (N, features)
+            uint8 images are normalised by ``normalization``; floats are taken as they are.
+        training : bool
+            Keep what ``backward`` needs, and let dropout drop.
+
+        Returns
+        -------
+        float[N, ...]
+            A new array.
+
+        Raises
+        ------
+        ShapeError, TypeError
+            If the first layer cannot take such an array; a ShapeError names the layer.
+        """
+        if not (type(x) is np.ndarray and x.dtype == np.uint8):
+            x = blocks.as_float("Sequential", "x", x, self.dtype)
+        x = blocks.check_batch("Sequential", np.ascontiguousarray(x))
+        with self._lock:
+            if x.shape[0] == 0:
+                self._running = None
+                return np.empty(self.output_shape(x.shape), self.dtype)
+            return blocks.unpack(self.run_batch(x, None, training))
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        """Return the gradient of the last training batch's input; see ``Layer.backward``.
+
+        For uint8 images it is the gradient with respect to the normalised pixels.
+        """
+        with self._lock:
+            if self._running is None:
+                raise RuntimeError("Sequential.backward: no saved input; call forward(x, training=True) first")
+            shape = self._running.output_shape
+            dy = blocks.as_float("Sequential", "dy", dy, self.dtype)
+            if dy.shape != shape:
+                raise ShapeError(f"Sequential.backward: expected dy of the output's shape {shape}, got {dy.shape}")
+            dx = self.backward_batch(blocks.pack(dy, blocks.empty(shape, self.dtype)), need_dx=True)
+            if dx is None:
+                raise TypeError("layer 0 returned None although its input's gradient was asked for")
+            return blocks.unpack(dx)
+
+    __call__ = forward
+
+    def _outputs(self, operation: str, x: object, batch_size: int, probabilities: bool) -> np.ndarray:
+        array = self.check_images(operation, x)
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"{operation}: expected batch_size of at least 1, got {batch_size!r}")
+        with self._lock:
+            out = np.empty(self.output_shape(array.shape), self.dtype)
+            add_softmax = probabilities and not (self.layers and isinstance(self.layers[-1], Softmax))
+            for start in range(0, array.shape[0], batch_size):
+                y = self.run_batch(array[start : start + batch_size])
+                if add_softmax:
+                    p = blocks.empty(y.shape, self.dtype)
+                    loss_kernels.softmax_forward(blocks.planes(y.array), blocks.planes(p.array), False)
+                    y = p
+                out[start : start + batch_size] = blocks.unpack(y)
+        return out
+
+    def predict_proba(self, x: np.ndarray, batch_size: int = 256) -> np.ndarray:
+        """Return each image's probabilities, float[N, classes]: a softmax unless the model ends in one.
+
+        Parameters
+        ----------
+        x : uint8 or float, (N, C, H, W) or (N, features)
+        batch_size : int
+            Affects memory and speed alone: an image's result does not depend on its batch.
+        """
+        return self._outputs("predict_proba", x, batch_size, probabilities=True)
+
+    def predict(self, x: np.ndarray, batch_size: int = 256) -> np.ndarray:
+        """Return the most probable class of each image, int64[N]; the first of equal ones."""
+        return self._outputs("predict", x, batch_size, probabilities=False).argmax(axis=1)
+
+    def evaluate(self, x: np.ndarray, y: np.ndarray, batch_size: int = 256) -> dict[str, float]:
+        """Return {"loss": mean cross-entropy, "accuracy": fraction right} on labelled images.
+
+        Parameters
+        ----------
+        x : uint8 or float, (N, C, H, W) or (N, features)
+        y : int[N]
+            Labels from 0 to classes - 1.
+        batch_size : int
+
+        Raises
+        ------
+        ValueError
+            If there are no images, or a label is out of range.
+        """
+        from fastconv.training.evaluation import evaluate
+
+        return evaluate(self, x, y, batch_size)
+
+    def fit(
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        epochs: int = 10,
+        batch_size: int = 64,
+        optimizer: "Optimizer | str" = "sgd",
+        schedule: "Schedule | str" = "one-cycle",
+        validation_split: float = 0.0,
+        validation_data: tuple[np.ndarray, np.ndarray] | None = None,
+        seed: int = 0,
+        callbacks: "Sequence[Callback]" = (),
+        verbose: bool = True,
+    ) -> "History":
+        """Train on labelled images; see ``fastconv.training.fit``."""
+        from fastconv.training.fit import fit
+
+        return fit(
+            self,
+            x,
+            y,
+            epochs=epochs,
+            batch_size=batch_size,
+            optimizer=optimizer,
+            schedule=schedule,
+            validation_split=validation_split,
+            validation_data=validation_data,
+            seed=seed,
+            callbacks=callbacks,
+            verbose=verbose,
+        )
+
+    def config(self) -> dict[str, Any]:
+        """Return nothing: a Sequential is described by its layers."""
+        return {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Sequential":
+        from copy import deepcopy
+
+        twin = Sequential(*deepcopy(self.layers, memo))
+        twin.normalization, twin.dtype = self.normalization, self.dtype
+        return twin
+
+
+class _Plan:
+    """The memory of a model for one batch shape."""
+
+    def __init__(self, model: Sequential, shape: Shape) -> None:
+        self.work = Workspace(model.dtype)
+        self.output_shape = model.plan(shape, self.work)
+        self.x = blocks.empty(shape, model.dtype)
+        self._tables: dict[Normalization, np.ndarray] = {}
+
+    def table(self, normalization: Normalization) -> np.ndarray:
+        if normalization not in self._tables:
+            self._tables = {normalization: normalization.table(self.x.shape[1], self.x.array.dtype)}
+        return self._tables[normalization]
+
+
+def _leaves(layer: Layer, prefix: str) -> Iterator[tuple[str, Layer]]:
+    """Yield (name, layer) for every layer that holds no others."""
+    for number, child in enumerate(layer.children()):
+        name = f"{prefix}{number}"
+        if child.children():
+            yield from _leaves(child, name + ".")
+        else:
+            yield name, child

@@ -1,0 +1,75 @@
+"""The table that ``model.summary`` prints: layers, output shapes, parameters, arithmetic."""
+
+from math import prod
+from typing import TYPE_CHECKING
+
+from fastconv.layers import Conv2d, Layer, Linear, Workspace
+from fastconv.shapes import Shape
+
+if TYPE_CHECKING:
+    from fastconv.sequential import Sequential
+
+
+def multiply_adds(layer: Layer, output: Shape) -> int:
+    """Return the multiply-adds of one image in a layer with this output shape, (1, ...); 0 where there are none."""
+    if isinstance(layer, Conv2d):
+        return prod(output[1:]) * prod(layer.weight.shape[1:])
+    if isinstance(layer, Linear):
+        return prod(layer.weight.shape)
+    return 0
+
+
+def summary(model: "Sequential", input_shape: Shape) -> str:
+    """Return the table for one input of shape (C, H, W) or (features,), without the batch axis.
+
+    Raises
+    ------
+    ShapeError
+        If the shapes do not fit; the message names the layer.
+    """
+    from fastconv.sequential import Sequential
+
+    rows = [("layer", "output shape", "parameters", "MFLOP")]
+    model.output_shape((1, *input_shape))  # reports a misfit by the layer's number
+    totals = [0, 0]
+
+    def walk(layers: "Sequential", shape: Shape, prefix: str) -> Shape:
+        for number, layer in enumerate(layers):
+            name = f"{prefix}{number} {type(layer).__name__}"
+            if isinstance(layer, Sequential):
+                shape = walk(layer, shape, f"{prefix}{number}.")
+                continue
+            shape = layer.plan(shape, Workspace(layer.dtype))
+            count, work = sum(p.size for p in layer.parameters()), multiply_adds(layer, shape)
+            totals[0] += count
+            totals[1] += work
+            rows.append(
+                (
+                    name,
+                    " x ".join(map(str, shape[1:])),
+                    f"{count:,}" if count else "",
+                    f"{2e-6 * work:.3f}" if work else "",
+                )
+            )
+        return shape
+
+    walk(model, (1, *input_shape), "")
+    total = ("total", "", f"{totals[0]:,}", f"{2e-6 * totals[1]:.3f}")
+    widths = [max(len(row[column]) for row in [*rows, total]) for column in range(4)]
+
+    def line(row: tuple[str, str, str, str]) -> str:
+        left = f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}"
+        return f"{left}  {row[2]:>{widths[2]}}  {row[3]:>{widths[3]}}".rstrip()
+
+    rule = "-" * (sum(widths) + 6)
+    size = totals[0] * model.dtype.itemsize / 1024
+    return "\n".join(
+        [
+            line(rows[0]),
+            rule,
+            *(line(row) for row in rows[1:]),
+            rule,
+            line(total),
+            f"input {' x '.join(map(str, input_shape))}, {model.dtype} weights {size:,.0f} KB; MFLOP forward",
+        ]
+    )

@@ -1,0 +1,5 @@
+"""What can go wrong while training."""
+
+
+class TrainingError(RuntimeError):
+    """The loss is no longer a finite number; the message says where, and what usually helps."""

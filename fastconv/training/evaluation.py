@@ -1,0 +1,50 @@
+"""Measuring a model on labelled images."""
+
+import numpy as np
+
+from fastconv import blocks
+from fastconv.blocks import Blocks
+from fastconv.layers import Softmax
+from fastconv.losses import CrossEntropyLoss, Loss
+from fastconv.sequential import Sequential
+
+BATCH = 256
+
+
+def evaluate(model: Sequential, x: np.ndarray, y: np.ndarray, batch_size: int = BATCH) -> dict[str, float]:
+    """Return {"loss": mean cross-entropy, "accuracy": fraction right}; see ``Sequential.evaluate``."""
+    x = model.check_images("evaluate", x)
+    if x.shape[0] == 0:
+        raise ValueError(f"evaluate: expected at least one image, got x of shape {x.shape}")
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"evaluate: expected batch_size of at least 1, got {batch_size!r}")
+    loss = CrossEntropyLoss()
+    target = loss.check_target(y, model.output_shape(x.shape))
+    value, accuracy = measure(model, loss, x, np.arange(x.shape[0]), target, batch_size)
+    return {"loss": value, "accuracy": accuracy or 0.0}
+
+
+def measure(
+    model: Sequential, loss: Loss, x: np.ndarray, index: np.ndarray, target: np.ndarray, batch_size: int = BATCH
+) -> tuple[float, float | None]:
+    """Return mean loss and accuracy on ``x[index]``, ``target[index]`` without checks; accuracy None without labels."""
+    total, hits = 0.0, 0
+    counted = True
+    ends_in_softmax = bool(model.layers) and isinstance(model.layers[-1], Softmax)
+    for start in range(0, index.shape[0], batch_size):
+        part = index[start : start + batch_size]
+        y = model.run_batch(x, part)
+        if ends_in_softmax and isinstance(loss, CrossEntropyLoss):
+            y = _logarithm(y)
+        result = loss.of_blocks(y, target[part])
+        total += result.value * part.shape[0]
+        counted = result.hits is not None
+        hits += result.hits or 0
+    n = index.shape[0]
+    return total / n, hits / n if counted else None
+
+
+def _logarithm(probabilities: Blocks) -> Blocks:
+    """Return log p, so that softmax of it is p again: the cross-entropy of a model that ends in Softmax."""
+    tiny = np.finfo(probabilities.array.dtype).tiny
+    return blocks.Blocks(np.log(np.maximum(probabilities.array, tiny)), probabilities.n)

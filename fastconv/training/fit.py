@@ -1,0 +1,169 @@
+"""The training loop."""
+
+from collections.abc import Sequence
+from time import perf_counter
+
+import numpy as np
+
+from fastconv import optim, schedules
+from fastconv.data import permutation, split
+from fastconv.layers import Softmax
+from fastconv.losses import CrossEntropyLoss
+from fastconv.optim import Optimizer
+from fastconv.schedules import Schedule
+from fastconv.sequential import Sequential
+from fastconv.training.callbacks import Callback, Run
+from fastconv.training.errors import TrainingError
+from fastconv.training.evaluation import measure
+from fastconv.training.history import History, Record
+from fastconv.training.step import checked_step
+
+
+def fit(
+    model: Sequential,
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    epochs: int = 10,
+    batch_size: int = 64,
+    optimizer: Optimizer | str = "sgd",
+    schedule: Schedule | str = "one-cycle",
+    validation_split: float = 0.0,
+    validation_data: tuple[np.ndarray, np.ndarray] | None = None,
+    seed: int = 0,
+    callbacks: Sequence[Callback] = (),
+    verbose: bool = True,
+) -> History:
+    """Train a model on labelled images with softmax cross-entropy.
+
+    Parameters
+    ----------
+    model : Sequential
+        Its last layer gives one logit a class.
+    x : uint8 or float, (N, C, H, W) or (N, features)
+        uint8 images stay uint8 until the first kernel, which normalises them by ``model.normalization``.
+    y : int[N]
+        Labels from 0 to classes - 1.
+    epochs, batch_size : int
+        Every epoch visits every image once; the last batch may be smaller.
+    optimizer : Optimizer or 'sgd', 'adam', 'adamw'
+    schedule : function of progress, or 'constant', 'step', 'cosine', 'one-cycle'
+        What multiplies the learning rate at each step.
+    validation_split : float
+        The fraction of x and y to hold out, drawn by ``seed``.
+    validation_data : (x, y) or None
+        Images to validate on instead.
+    seed : int
+        For the order of the images, the split and dropout's masks.  The initial weights have their own.
+    callbacks : sequence of Callback
+    verbose : bool
+        Print one line an epoch.
+
+    Returns
+    -------
+    History
+        A list of one record an epoch.
+
+    Raises
+    ------
+    ShapeError, TypeError, ValueError
+        If arguments do not fit together; nothing was trained then.
+    TrainingError
+        If the loss is not finite; the weights are those before that step.
+    """
+    for name, number in (("epochs", epochs), ("batch_size", batch_size)):
+        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+            raise ValueError(f"fit: expected {name} of at least 1, got {number!r}")
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise ValueError(f"fit: expected seed as a whole number of at least 0, got {seed!r}")
+    if validation_split and validation_data is not None:
+        raise ValueError("fit: expected validation_split or validation_data, got both")
+    if model.layers and isinstance(model.layers[-1], Softmax):
+        raise ValueError(
+            "fit: expected a model that ends in logits, got one that ends in Softmax; leave that layer out"
+        )
+    optimizer = optim.by_name(optimizer) if isinstance(optimizer, str) else optimizer
+    schedule = schedules.by_name(schedule) if isinstance(schedule, str) else schedule
+    loss = CrossEntropyLoss()
+
+    x = model.check_images("fit", x)
+    if x.shape[0] == 0:
+        raise ValueError(f"fit: expected at least one image, got x of shape {x.shape}")
+    target = loss.check_target(y, model.output_shape(x.shape))
+    everything = np.arange(x.shape[0])
+    if validation_data is not None:
+        x_val = model.check_images("fit: validation_data", validation_data[0])
+        if x_val.shape[0] == 0:
+            raise ValueError(f"fit: expected at least one validation image, got shape {x_val.shape}")
+        target_val = loss.check_target(validation_data[1], model.output_shape(x_val.shape))
+        train, held_out = everything, np.arange(x_val.shape[0])
+    else:
+        x_val, target_val = x, target
+        train, held_out = split(x.shape[0], validation_split, seed) if validation_split else (everything, None)
+
+    n = train.shape[0]
+    batches = -(-n // batch_size)
+    run = Run(model, optimizer, epochs, batches, n)
+    watchers = [*callbacks, *([_Lines()] if verbose else [])]
+    model.reseed_dropout(seed)
+    for watcher in watchers:
+        watcher.on_train_begin(run)
+
+    seconds = 0.0
+    while run.epoch < epochs and not run.stop:
+        run.epoch += 1
+        run.batch = 0
+        order = train[permutation(n, seed, run.epoch)]
+        total, hits, factor = 0.0, 0, 1.0
+        began = perf_counter()
+        for start in range(0, n, batch_size):
+            index = order[start : start + batch_size]
+            factor = schedule(((run.epoch - 1) * batches + run.batch) / (epochs * batches))
+            result = checked_step(model, loss, optimizer, x, index, target[index], factor)
+            if not np.isfinite(result.value):
+                raise TrainingError(
+                    f"fit: the loss is {result.value} in epoch {run.epoch}, batch {run.batch + 1} of {batches}, at "
+                    f"learning rate {optimizer.lr * factor:g}; the weights are those before this batch. "
+                    "A smaller learning rate usually helps"
+                )
+            run.batch += 1
+            run.loss = result.value
+            total += result.value * index.shape[0]
+            hits += result.hits or 0
+            for watcher in watchers:
+                watcher.on_batch_end(run)
+            if run.stop:
+                break
+        if run.stop and run.batch < batches:
+            break
+        spent = perf_counter() - began
+        seconds += spent
+        val_loss, val_acc = (None, None) if held_out is None else measure(model, loss, x_val, held_out, target_val)
+        record = Record(
+            epoch=run.epoch,
+            time=seconds,
+            train_loss=total / n,
+            train_acc=hits / n,
+            val_loss=val_loss,
+            val_acc=val_acc,
+            lr=optimizer.lr * factor,
+            images_per_s=n / spent,
+        )
+        run.history.append(record)
+        for watcher in watchers:
+            watcher.on_epoch_end(run, record)
+    for watcher in watchers:
+        watcher.on_train_end(run)
+    return run.history
+
+
+class _Lines(Callback):
+    """One plain line an epoch."""
+
+    def on_epoch_end(self, run: Run, record: Record) -> None:
+        parts = [f"epoch {record['epoch']}/{run.epochs}", f"train_loss {record['train_loss']:.4f}"]
+        if record["val_loss"] is not None and record["val_acc"] is not None:
+            parts += [f"val_loss {record['val_loss']:.4f}", f"val_acc {record['val_acc']:.4f}"]
+        else:
+            parts.append(f"train_acc {record['train_acc']:.4f}")
+        print("  ".join([*parts, f"{record['images_per_s']:,.0f} img/s"]))  # noqa: T201 - what verbose asks for

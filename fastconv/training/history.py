@@ -1,0 +1,35 @@
+"""What ``fit`` returns: one record an epoch."""
+
+from typing import TypedDict
+
+
+class Record(TypedDict):
+    """The figures of one epoch.  Validation figures are None where there is no validation data."""
+
+    epoch: int
+    """From 1."""
+    time: float
+    """Seconds since training began, without the time that evaluation took."""
+    train_loss: float
+    """Mean over the epoch's images, each with the weights of its step."""
+    train_acc: float | None
+    """As above; None for a loss without labels."""
+    val_loss: float | None
+    val_acc: float | None
+    lr: float
+    """The learning rate of the epoch's last step."""
+    images_per_s: float
+
+
+class History(list[Record]):
+    """The records of all epochs, in order."""
+
+    def column(self, name: str) -> list[float | None]:
+        """Return one figure of every epoch, such as ``column("val_acc")``."""
+        return [record[name] for record in self]
+
+    @property
+    def best(self) -> Record | None:
+        """The record with the highest validation accuracy, the first of equal ones; None without validation."""
+        measured = [record for record in self if record["val_acc"] is not None]
+        return max(measured, key=lambda record: record["val_acc"] or 0.0) if measured else None

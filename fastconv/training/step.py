@@ -1,0 +1,48 @@
+"""One training step: forward, loss, backward, optimiser."""
+
+import numpy as np
+
+from fastconv.losses import Loss, LossResult
+from fastconv.optim import Optimizer
+from fastconv.sequential import Sequential
+
+
+def train_step(model: Sequential, loss: Loss, optimizer: Optimizer, x: np.ndarray, y: np.ndarray) -> float:
+    """Train on one batch and return its mean loss.
+
+    Parameters
+    ----------
+    model : Sequential
+    loss : Loss
+    optimizer : Optimizer
+    x : uint8 or float, (N, C, H, W) or (N, features)
+    y : int[N] labels, or whatever else the loss takes
+
+    Raises
+    ------
+    ShapeError, TypeError, ValueError
+        If images, labels and model do not fit together; nothing is changed then.
+    """
+    x = model.check_images("train_step", x)
+    target = loss.check_target(y, model.output_shape(x.shape))
+    return checked_step(model, loss, optimizer, x, None, target, 1.0).value
+
+
+def checked_step(
+    model: Sequential,
+    loss: Loss,
+    optimizer: Optimizer,
+    x: np.ndarray,
+    index: np.ndarray | None,
+    target: np.ndarray,
+    factor: float,
+) -> LossResult:
+    """Take the step on ``x[index]`` without checks; ``factor`` multiplies the learning rate.
+
+    A loss that is not finite changes no weight.
+    """
+    result = loss.of_blocks(model.run_batch(x, index, training=True), target)
+    if np.isfinite(result.value):
+        model.backward_batch(result.dy)
+        optimizer.step(model.parameters(), factor)
+    return result

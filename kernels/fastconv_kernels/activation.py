@@ -1,0 +1,86 @@
+"""Element-wise kernels on lane blocks: ReLU and dropout, forward and backward.
+
+Mathematics
+-----------
+Equation numbers are those of docs/backprop.md. ::
+
+    y = max(0, x)                                                         (15)
+    dx = dy where y > 0, else 0                                           (16)
+    y = x * r / (1 - p),  r = 1 with probability 1 - p, else 0            (30)
+
+The random r of (30) is a pure function of a key and of the element's number, so it depends on no thread and is drawn
+again, not stored, on the way back (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
+"""
+
+import numpy as np
+from numba import prange
+
+from fastconv_kernels.runtime import kernel
+from fastconv_kernels.tile import LANES, gated, rectified, store, vectors
+
+
+@kernel()
+def relu_forward(x, y):
+    """Write equation (15) into ``y``; both float[B, S, 16].
+
+    Notes
+    -----
+    Race-free: task b is the only writer of ``y[b]``.
+    """
+    for b in prange(x.shape[0]):
+        for s in range(x.shape[1]):
+            store(rectified(vectors(x, (b, s), 1, 1, 1)), y, (b, s), 0, 1, 1, 1, 1)
+
+
+@kernel()
+def relu_backward(dy, y, dx):
+    """Write equation (16) into ``dx``; all float[B, S, 16].
+
+    Notes
+    -----
+    Race-free: task b is the only writer of ``dx[b]``.
+    """
+    for b in prange(dy.shape[0]):
+        for s in range(dy.shape[1]):
+            kept = gated(vectors(dy, (b, s), 1, 1, 1), vectors(y, (b, s), 1, 1, 1))
+            store(kept, dx, (b, s), 0, 1, 1, 1, 1)
+
+
+@kernel(parallel=False)
+def _hash(key, number):
+    """Mix a key and a number to 64 random bits: the finaliser of SplitMix64 (Steele et al. 2014), twice."""
+    z = key + number * np.uint64(0x9E3779B97F4A7C15)
+    for _ in range(2):
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        z = z ^ (z >> np.uint64(31))
+    return z
+
+
+@kernel()
+def dropout(x, y, key, threshold, scale):
+    """Write equation (30) into ``y``; the same call with dy and dx is its gradient.
+
+    Parameters
+    ----------
+    x, y : float[B, S, 16]
+        ``y`` is overwritten.
+    key : uint64
+    threshold : uint64
+        p * 2**64: an element whose random bits lie below is dropped.
+    scale : float
+        1 / (1 - p)
+
+    Notes
+    -----
+    Race-free: task b is the only writer of ``y[b]``.  An element's number counts images, not blocks, so the mask
+    does not depend on how a batch is laid out.
+    """
+    B, S, _ = x.shape
+    factor = x.dtype.type(scale)
+    for b in prange(B):
+        for s in range(S):
+            for lane in range(LANES):
+                number = np.uint64((b * LANES + lane) * S + s)
+                keep = _hash(key, number) >= threshold
+                y[b, s, lane] = x[b, s, lane] * factor if keep else x.dtype.type(0)

@@ -1,0 +1,72 @@
+"""The gradient of a bias, with ReLU's gate on the way to it, and the sum of the blocks' shares of any gradient.
+
+Mathematics
+-----------
+Equation numbers are those of docs/backprop.md.  A layer y = max(0, z), z = ... + b[f] passes on ::
+
+    dz = dy where y > 0, else 0                                                  (16)
+    db[f] = sum of dz[n, f, ...] over everything but f                           (4)
+"""
+
+from numba import prange
+
+from fastconv_kernels.runtime import kernel
+from fastconv_kernels.tile import gated, plus, store, store_lane_sums, vectors, zeros
+
+CHUNK = 4096
+
+
+@kernel()
+def bias_backward(dy, y, relu, shares):
+    """Gate ``dy`` in place by equation (16) if ``relu``, and write each block's share of equation (4).
+
+    Parameters
+    ----------
+    dy : float[B, F, S, 16]
+        S pixels a channel; overwritten with dz.
+    y : float[B, F, S, 16]
+        The layer's output; read only if ``relu``.
+    relu : bool
+    shares : float[B, F]
+        Overwritten.
+
+    Notes
+    -----
+    Race-free: task (b, f) is the only writer of ``dy[b, f]`` and ``shares[b, f]``.
+    """
+    B, F, S, _ = dy.shape
+    for task in prange(B * F):
+        b, f = task // F, task % F
+        acc = zeros(dy, 1, 1)
+        for s in range(S):
+            dz = vectors(dy, (b, f, s), 2, 1, 1)
+            if relu:
+                dz = gated(dz, vectors(y, (b, f, s), 2, 1, 1))
+                store(dz, dy, (b, f, s), 1, 1, 2, 1, 1)
+            acc = plus(acc, dz)
+        store_lane_sums(acc, shares, (b, f), 0, 1, 1, 1)
+
+
+@kernel()
+def sum_shares(shares, total):
+    """Add the blocks' shares in block order: total = shares[0] + shares[1] + ...
+
+    Parameters
+    ----------
+    shares : float[B, K]
+    total : float[K]
+        Overwritten.
+
+    Notes
+    -----
+    Race-free: each task is the only writer of its chunk of ``total``; each sum has one order.
+    """
+    B, K = shares.shape
+    for task in prange(-(-K // CHUNK)):
+        part = slice(task * CHUNK, min(K, (task + 1) * CHUNK))
+        sums = total[part]
+        sums[:] = 0
+        for b in range(B):
+            share = shares[b, part]
+            for k in range(sums.shape[0]):
+                sums[k] += share[k]

@@ -1,0 +1,86 @@
+"""Packing images into lane blocks, and unpacking results from them.
+
+A lane block holds sixteen images side by side, x[b, c, s, lane]: one pixel of sixteen images is one vector.  The last
+block of a ragged batch is filled up with zeros.  Planes are walked in strips, because writing one image's pixels
+touches a new cache line each: a strip of lines stays in the first-level cache until all sixteen lanes have filled it.
+"""
+
+from numba import prange
+
+from fastconv_kernels.runtime import kernel
+from fastconv_kernels.tile import LANES
+
+STRIP = 128
+
+
+@kernel()
+def pack_pixels(images, index, table, x):
+    """Look up every pixel of the chosen images in a table: uint8 becomes normalised float in one pass.
+
+    Parameters
+    ----------
+    images : uint8[N, C, S]
+    index : int64[n]
+        Which images, each from 0 to N - 1.
+    table : float[C, 256]
+        What each value becomes, for each channel.
+    x : float[B, C, S, 16]
+        Overwritten.
+
+    Notes
+    -----
+    Race-free: task (b, c) is the only writer of ``x[b, c]``.
+    """
+    B, C, S, _ = x.shape
+    n = index.shape[0]
+    for task in prange(B * C):
+        b, c = task // C, task % C
+        values, plane = table[c], x[b, c]
+        for start in range(0, S, STRIP):
+            end = min(S, start + STRIP)
+            for lane in range(LANES):
+                number = b * LANES + lane
+                if number < n:
+                    pixels = images[index[number], c]
+                    for s in range(start, end):
+                        plane[s, lane] = values[pixels[s]]
+                else:
+                    for s in range(start, end):
+                        plane[s, lane] = 0
+
+
+@kernel()
+def pack(images, index, x):
+    """Copy the chosen images, float[N, C, S], into lane blocks; arguments and races as in ``pack_pixels``."""
+    B, C, S, _ = x.shape
+    n = index.shape[0]
+    for task in prange(B * C):
+        b, c = task // C, task % C
+        plane = x[b, c]
+        for start in range(0, S, STRIP):
+            end = min(S, start + STRIP)
+            for lane in range(LANES):
+                number = b * LANES + lane
+                if number < n:
+                    pixels = images[index[number], c]
+                    for s in range(start, end):
+                        plane[s, lane] = pixels[s]
+                else:
+                    for s in range(start, end):
+                        plane[s, lane] = 0
+
+
+@kernel()
+def unpack(x, images):
+    """Copy the real images of lane blocks, float[B, C, S, 16], to ``images``, float[n, C, S].
+
+    Notes
+    -----
+    Race-free: task (image, channel) is the only writer of its plane.
+    """
+    n, C, S = images.shape
+    for task in prange(n * C):
+        number, c = task // C, task % C
+        plane = x[number // LANES, c]
+        for s in range(S):
+            images[number, c, s] = plane[s, number % LANES]

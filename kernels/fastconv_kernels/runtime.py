@@ -1,0 +1,211 @@
+"""How kernels are compiled and launched: the ``kernel`` decorator, the thread layer, the thread count, forks.
+
+A launch is safe from any Python thread and in a forked child, or ends in an error that names the remedy.  Under the
+thread layer *workqueue*, which aborts the process when two Python threads enter it at once, launches take turns.
+"""
+
+import ctypes
+import importlib.metadata
+import os
+import threading
+from contextlib import nullcontext
+from functools import wraps
+from pathlib import Path
+
+import numba
+from numba import config, njit
+from numba.core import event
+
+from fastconv_kernels.cache import KernelCache
+
+INTERPRETED = bool(config.DISABLE_JIT)
+
+
+# ------------------------------------------------------------------------------------------------------ how many cores
+
+
+def _cgroup_cores(root="/"):
+    """Cores that the container's CPU quota allows, or None; Numba looks at the machine only."""
+    try:
+        quota, period = (Path(root) / "sys/fs/cgroup/cpu.max").read_text().split()[:2]
+    except (OSError, ValueError):
+        try:
+            quota = (Path(root) / "sys/fs/cgroup/cpu/cpu.cfs_quota_us").read_text()
+            period = (Path(root) / "sys/fs/cgroup/cpu/cpu.cfs_period_us").read_text()
+        except OSError:
+            return None
+    try:
+        cores = int(quota) / int(period)
+    except (ValueError, ZeroDivisionError):  # "max": no quota
+        return None
+    return max(1, round(cores)) if cores > 0 else None
+
+
+def usable_cores(root="/"):
+    """Cores this process may use: its affinity, capped by the container's quota and by the thread variables."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    caps = [_cgroup_cores(root)]
+    for name in ("FASTCONV_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS"):
+        value = os.environ.get(name, "").split(",")[0].strip()
+        caps.append(int(value) if value.isdecimal() and int(value) > 0 else None)
+    return min([cores, *(cap for cap in caps if cap is not None)])
+
+
+# A pool may be larger than the machine, so that results can be shown not to depend on the thread count.
+_POOL = max(usable_cores(), 8)
+_threads = usable_cores()
+_of_this_thread = threading.local()
+
+
+def set_num_threads(n):
+    """Use ``n`` threads for every later launch, from whatever Python thread it comes.
+
+    Parameters
+    ----------
+    n : int
+        From 1 to 8, or to the number of cores where there are more.
+
+    Raises
+    ------
+    ValueError
+        If ``n`` is outside that range.
+    """
+    global _threads
+    if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= _POOL:
+        raise ValueError(f"set_num_threads: expected a whole number from 1 to {_POOL}, got {n!r}")
+    _threads = n
+
+
+def get_num_threads():
+    """Return the number of threads that the next launch uses."""
+    return _threads
+
+
+# -------------------------------------------------------------------------------------------------------- thread layer
+
+_start = threading.Lock()
+_layer = None
+_turn = nullcontext()
+_forked = False
+
+
+def _load_tbb():
+    """Load the tbb wheel's library where pip put it: Numba looks in the system's folders only."""
+    try:
+        files = importlib.metadata.files("tbb") or []
+    except importlib.metadata.PackageNotFoundError:
+        return
+    for file in files:
+        if file.name.startswith("libtbb.so.12") or file.name == "tbb12.dll":
+            try:
+                ctypes.CDLL(str(file.locate()), mode=getattr(ctypes, "RTLD_GLOBAL", 0))
+            except OSError:
+                continue  # a wheel for another C library: Numba falls back to omp or workqueue
+            return
+
+
+def thread_layer():
+    """Name of the thread layer in use, 'tbb', 'omp' or 'workqueue'; starts it if nothing was launched yet."""
+    global _layer, _turn
+    if _layer is None:
+        with _start:
+            if _layer is None:
+                if config.THREADING_LAYER == "default":
+                    _load_tbb()
+                config.NUMBA_NUM_THREADS = _POOL
+                numba.set_num_threads(_threads)  # starts the pool
+                _of_this_thread.count = _threads
+                found = "interpreter" if INTERPRETED else numba.threading_layer()
+                if found == "workqueue":
+                    _turn = threading.RLock()
+                _layer = found
+    return _layer
+
+
+def _after_fork():
+    global _forked, _turn, _start
+    _forked = _layer is not None
+    _start = threading.Lock()
+    if _layer == "workqueue":
+        _turn = threading.RLock()  # the parent's may be held by a thread that does not exist here
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _prepare():
+    """Bring the calling thread up to date; runs only when something changed since its last launch."""
+    thread_layer()
+    if _forked and _layer == "omp":
+        raise RuntimeError(
+            "fastconv: kernels cannot run in a forked child under the OpenMP thread layer; "
+            'start processes with multiprocessing.get_context("spawn"), or install tbb'
+        )
+    numba.set_num_threads(_threads)
+    _of_this_thread.count = _threads
+
+
+# ------------------------------------------------------------------------------------------------------------- kernels
+
+
+# The loops say themselves what is parallel: Numba is to find nothing more, such as slices set to zero inside a task.
+_PRANGE_ONLY = {
+    "prange": True,
+    "comprehension": False,
+    "fusion": False,
+    "inplace_binop": False,
+    "numpy": False,
+    "reduction": False,
+    "setitem": False,
+    "stencil": False,
+}
+
+
+def kernel(parallel=True):
+    """Compile a function on its first call for each dtype, from the cache on disk if it is there.
+
+    The rules of arithmetic are IEEE's (no fastmath), division by zero gives inf or NaN as in NumPy, and the GIL is
+    released.  ``parallel=False`` is for functions that other kernels call, or that are too small to share out.
+    """
+
+    def compile_lazily(function):
+        if INTERPRETED:
+            return function
+        flags = {"parallel": _PRANGE_ONLY if parallel else False, "error_model": "numpy", "nogil": True}
+        dispatcher = njit(**flags)(function)
+        dispatcher._cache = KernelCache(function, repr(flags))
+        if not parallel:
+            return dispatcher
+
+        @wraps(function)
+        def launch(*arguments):
+            if getattr(_of_this_thread, "count", 0) != _threads or _forked:
+                _prepare()
+            with _turn:
+                return dispatcher(*arguments)
+
+        launch.dispatcher = dispatcher
+        return launch
+
+    return compile_lazily
+
+
+class _FirstCompile(event.Listener):
+    """Tells once that a kernel has to be compiled, rather than read from the cache."""
+
+    def __init__(self, tell):
+        self._tell = tell
+
+    def on_start(self, event):
+        tell, self._tell = self._tell, None
+        if tell is not None:
+            tell()
+
+    def on_end(self, event):
+        """Only the start is news."""
+
+
+def tell_before_compiling(tell):
+    """Call ``tell()`` once, just before the first kernel of this process is compiled; never if all are cached."""
+    event.register("numba:compile", _FirstCompile(tell))

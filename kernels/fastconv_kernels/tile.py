@@ -1,0 +1,519 @@
+"""Register tiles: vectors of sixteen images, and small blocks of them that stay in registers.
+
+A *lane vector* is one pixel of sixteen images.  A *tile* is M x P of them: M output channels by P neighbouring
+pixels.  M and P are compile-time constants, so a compiled tile is a plain tuple of LLVM vectors, and everything
+below is unrolled when a kernel is compiled.
+
+Each operation is written twice, one under the other:
+
+* the Python function is what the operation *means*, in NumPy.  It is what runs under ``NUMBA_DISABLE_JIT=1``, so a
+  kernel can be stepped through in a debugger.  There a tile is an array (M, P, 16), a row of pixels (P, 16), a
+  column of weights (M,).
+* the function marked ``@compiled_as(...)`` tells Numba which LLVM instructions stand for a call of it.
+
+Arrays are indexed like arrays, with two differences that make the compiled loads single instructions: nothing is
+checked against the bounds, and a negative index does not wrap around.  The last axis must be contiguous.
+"""
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.datamodel import models
+from numba.core.typing.templates import infer_global, make_intrinsic_template
+from numba.extending import register_model
+
+LANES = 16
+
+
+class LaneVector(types.Type):
+    """Numba's type of sixteen float32 or float64 values, one an image."""
+
+    def __init__(self, scalar):
+        self.scalar = scalar
+        super().__init__(name=f"LaneVector({scalar})")
+
+
+@register_model(LaneVector)
+class _LaneVectorModel(models.PrimitiveModel):
+    """A lane vector is LLVM's ``<16 x float>``: one AVX-512 register, two AVX2 registers, four of NEON."""
+
+    def __init__(self, dmm, fe_type):
+        super().__init__(dmm, fe_type, ir.VectorType(dmm.lookup(fe_type.scalar).get_value_type(), LANES))
+
+
+def compiled_as(meaning):
+    """Mark the Numba lowering of the Python function ``meaning``; integers among its arguments arrive as literals."""
+
+    def register(typing):
+        # This is what numba.extending.intrinsic does, except that the key is the Python function itself: so one name
+        # is an ordinary function to the interpreter and an intrinsic to the compiler.
+        template = make_intrinsic_template(meaning, typing, meaning.__name__, prefer_literal=True)
+        infer_global(meaning, types.Function(template))
+        return typing
+
+    return register
+
+
+# ---------------------------------------------------------------------------------------------- addresses and vectors
+
+_BYTE = ir.IntType(8)
+_I32 = ir.IntType(32)
+
+
+def _address(context, builder, array_type, array, index):
+    """Pointer to array[index], with the array's strides: no bounds check, no wraparound."""
+    view = context.make_array(array_type)(context, builder, array)
+    strides = cgutils.unpack_tuple(builder, view.strides)
+    offset = ir.Constant(strides[0].type, 0)
+    for position, stride in zip(cgutils.unpack_tuple(builder, index), strides, strict=False):
+        offset = builder.add(offset, builder.mul(position, stride, flags=("nsw",)), flags=("nsw",))
+    return _move(builder, builder.bitcast(view.data, _BYTE.as_pointer()), offset), view, strides
+
+
+def _move(builder, pointer, offset):
+    return builder.gep(pointer, [offset], source_etype=_BYTE)
+
+
+def _times(builder, stride, count):
+    return builder.mul(stride, ir.Constant(stride.type, count))
+
+
+def _vector_type(context, scalar):
+    return ir.VectorType(context.get_value_type(scalar), LANES)
+
+
+def _load(context, builder, pointer, scalar):
+    loaded = builder.load(builder.bitcast(pointer, _vector_type(context, scalar).as_pointer()))
+    loaded.align = scalar.bitwidth // 8
+    return loaded
+
+
+def _splat(context, builder, value, scalar):
+    vector = _vector_type(context, scalar)
+    nothing = ir.Constant(vector, ir.Undefined)
+    lane0 = builder.insert_element(nothing, value, ir.Constant(_I32, 0))
+    return builder.shuffle_vector(lane0, nothing, ir.Constant(ir.VectorType(_I32, LANES), None))
+
+
+def _intrinsic(context, builder, name, scalar, arguments):
+    """Declare llvm.NAME.v16fNN, which llvmlite cannot name by itself."""
+    vector = _vector_type(context, scalar)
+    kind = ir.FunctionType(vector, [vector] * arguments)
+    return cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{LANES}f{scalar.bitwidth}")
+
+
+def _tile_type(scalar, count):
+    return types.UniTuple(LaneVector(scalar), count)
+
+
+# -------------------------------------------------------------------------------------------------- start of a tile
+
+
+def zeros(like, m, p):
+    """An M x P tile of zeros in the dtype of the array ``like``."""
+    return np.zeros((m, p, LANES), like.dtype)
+
+
+@compiled_as(zeros)
+def _zeros(typingctx, like, m, p):
+    tile = _tile_type(like.dtype, m.literal_value * p.literal_value)
+
+    def codegen(context, builder, signature, args):
+        return cgutils.pack_array(builder, [ir.Constant(_vector_type(context, like.dtype), None)] * tile.count)
+
+    return tile(like, m, p), codegen
+
+
+def full(like, value, m, p):
+    """An M x P tile of ``value`` in the dtype of the array ``like``."""
+    return np.full((m, p, LANES), value, like.dtype)
+
+
+@compiled_as(full)
+def _full(typingctx, like, value, m, p):
+    tile = _tile_type(like.dtype, m.literal_value * p.literal_value)
+
+    def codegen(context, builder, signature, args):
+        return cgutils.pack_array(builder, [_splat(context, builder, args[1], like.dtype)] * tile.count)
+
+    return tile(like, like.dtype, m, p), codegen
+
+
+def spread(b, f, m, p):
+    """An M x P tile whose row i is ``b[f + i]`` in every pixel and lane: a bias, one value a filter."""
+    return np.broadcast_to(b[f : f + m, None, None], (m, p, LANES)).copy()
+
+
+@compiled_as(spread)
+def _spread(typingctx, b, f, m, p):
+    tile = _tile_type(b.dtype, m.literal_value * p.literal_value)
+
+    def codegen(context, builder, signature, args):
+        index = cgutils.pack_array(builder, [args[1]])
+        first, _, strides = _address(context, builder, signature.args[0], args[0], index)
+        scalar = context.get_value_type(b.dtype)
+        rows = []
+        for i in range(m.literal_value):
+            here = builder.bitcast(_move(builder, first, _times(builder, strides[0], i)), scalar.as_pointer())
+            rows += [_splat(context, builder, builder.load(here), b.dtype)] * p.literal_value
+        return cgutils.pack_array(builder, rows)
+
+    return tile(b, types.intp, m, p), codegen
+
+
+# ------------------------------------------------------------------------------------------------------------ loads
+
+
+def vectors(x, index, axis, step, count):
+    """``count`` lane vectors from x[index] on, ``step`` apart along ``axis``: neighbouring pixels, taps or channels."""
+    lanes = slice(index[-1], index[-1] + LANES) if len(index) == x.ndim else slice(None)
+    place = list(index[: x.ndim - 1])
+    row = []
+    for n in range(count):
+        if axis == x.ndim - 1:
+            lanes = slice(index[-1] + n * step, index[-1] + n * step + LANES)
+        else:
+            place[axis] = index[axis] + n * step
+        row.append(x[(*place, lanes)])
+    return np.stack(row)
+
+
+@compiled_as(vectors)
+def _vectors(typingctx, x, index, axis, step, count):
+    row = _tile_type(x.dtype, count.literal_value)
+
+    def codegen(context, builder, signature, args):
+        first, _, strides = _address(context, builder, signature.args[0], args[0], args[1])
+        gap = builder.mul(args[3], strides[axis.literal_value])
+        places = [_move(builder, first, _times(builder, gap, n)) for n in range(row.count)]
+        return cgutils.pack_array(builder, [_load(context, builder, place, x.dtype) for place in places])
+
+    return row(x, index, axis, types.intp, count), codegen
+
+
+def padded_vectors(x, index, axis, step, count):
+    """Like ``vectors``, where positions before the start or past the end of ``axis`` read as zeros."""
+    row = np.zeros((count, LANES), x.dtype)
+    for n in range(count):
+        position = index[axis] + n * step
+        if 0 <= position < x.shape[axis]:
+            row[n] = x[(*index[:axis], position, *index[axis + 1 :])]
+    return row
+
+
+@compiled_as(padded_vectors)
+def _padded_vectors(typingctx, x, index, axis, step, count):
+    row = _tile_type(x.dtype, count.literal_value)
+
+    def codegen(context, builder, signature, args):
+        first, view, strides = _address(context, builder, signature.args[0], args[0], args[1])
+        axis_number = axis.literal_value
+        gap = builder.mul(args[3], strides[axis_number])
+        size = cgutils.unpack_tuple(builder, view.shape)[axis_number]
+        start = cgutils.unpack_tuple(builder, args[1])[axis_number]
+        vector = _vector_type(context, x.dtype)
+        nothing = cgutils.global_constant(builder, "padding", ir.Constant(vector, None))
+        nothing = builder.bitcast(nothing, _BYTE.as_pointer())
+        out = []
+        for n in range(row.count):
+            # Choosing between two addresses, not two branches: a conditional move beside eight multiply-adds is free.
+            position = builder.add(start, _times(builder, args[3], n))
+            inside = builder.icmp_unsigned("<", position, size)
+            here = _move(builder, first, _times(builder, gap, n))
+            out.append(_load(context, builder, builder.select(inside, here, nothing), x.dtype))
+        return cgutils.pack_array(builder, out)
+
+    return row(x, index, axis, types.intp, count), codegen
+
+
+def weights(k, index, axis, m):
+    """M weights from k[index] on along ``axis``, each one meant for every lane."""
+    return np.array([k[(*index[:axis], index[axis] + i, *index[axis + 1 :])] for i in range(m)])
+
+
+@compiled_as(weights)
+def _weights(typingctx, k, index, axis, m):
+    column = _tile_type(k.dtype, m.literal_value)
+
+    def codegen(context, builder, signature, args):
+        first, _, strides = _address(context, builder, signature.args[0], args[0], args[1])
+        scalar = context.get_value_type(k.dtype)
+        # A contiguous axis known at compile time folds into the address of the instruction.
+        contiguous = k.layout == "C" and axis.literal_value == k.ndim - 1
+        gap = ir.Constant(strides[0].type, k.dtype.bitwidth // 8) if contiguous else strides[axis.literal_value]
+        out = []
+        for i in range(column.count):
+            here = builder.bitcast(_move(builder, first, _times(builder, gap, i)), scalar.as_pointer())
+            out.append(_splat(context, builder, builder.load(here), k.dtype))
+        return cgutils.pack_array(builder, out)
+
+    return column(k, index, axis, m), codegen
+
+
+# ------------------------------------------------------------------------------------------------------- arithmetic
+
+
+def outer_fma(tile, column, row):
+    """tile[i, j] + column[i] * row[j] for every i and j, each a multiply-add that rounds once."""
+    return tile + column.reshape(len(column), 1, -1) * row
+
+
+@compiled_as(outer_fma)
+def _outer_fma(typingctx, tile, column, row):
+    def codegen(context, builder, signature, args):
+        acc, a, b = (cgutils.unpack_tuple(builder, arg) for arg in args)
+        fma = _intrinsic(context, builder, "fma", tile.dtype.scalar, 3)
+        products = [
+            builder.call(fma, [a[i], b[j], acc[i * row.count + j]])
+            for i in range(column.count)
+            for j in range(row.count)
+        ]
+        return cgutils.pack_array(builder, products)
+
+    return tile(tile, column, row), codegen
+
+
+def rectified(tile):
+    """max(tile, 0) in every lane; NaN stays NaN, -0.0 becomes 0.0."""
+    return np.where(tile <= 0, tile.dtype.type(0), tile)
+
+
+@compiled_as(rectified)
+def _rectified(typingctx, tile):
+    def codegen(context, builder, signature, args):
+        zero = ir.Constant(_vector_type(context, tile.dtype.scalar), None)
+        lanes = cgutils.unpack_tuple(builder, args[0])
+        # An ordered comparison is false for NaN, so NaN is kept.
+        return cgutils.pack_array(
+            builder, [builder.select(builder.fcmp_ordered("<=", v, zero), zero, v) for v in lanes]
+        )
+
+    return tile(tile), codegen
+
+
+def plus(tile, other):
+    """tile + other, for two tiles of one shape."""
+    return tile + other
+
+
+@compiled_as(plus)
+def _plus(typingctx, tile, other):
+    def codegen(context, builder, signature, args):
+        pairs = zip(*(cgutils.unpack_tuple(builder, arg) for arg in args), strict=True)
+        return cgutils.pack_array(builder, [builder.fadd(a, b) for a, b in pairs])
+
+    return tile(tile, other), codegen
+
+
+def divided(tile, divisor):
+    """tile / divisor, one number for the whole tile."""
+    return tile / tile.dtype.type(divisor)
+
+
+@compiled_as(divided)
+def _divided(typingctx, tile, divisor):
+    scalar = tile.dtype.scalar
+
+    def codegen(context, builder, signature, args):
+        by = _splat(context, builder, args[1], scalar)
+        return cgutils.pack_array(builder, [builder.fdiv(v, by) for v in cgutils.unpack_tuple(builder, args[0])])
+
+    return tile(tile, scalar), codegen
+
+
+def gated(tile, gate):
+    """``tile`` where ``gate`` is positive or NaN, else 0: ReLU's gradient, by the sign of ReLU's output."""
+    return np.where(gate <= 0, tile.dtype.type(0), tile)
+
+
+@compiled_as(gated)
+def _gated(typingctx, tile, gate):
+    def codegen(context, builder, signature, args):
+        zero = ir.Constant(_vector_type(context, tile.dtype.scalar), None)
+        pairs = zip(*(cgutils.unpack_tuple(builder, arg) for arg in args), strict=True)
+        kept = [builder.select(builder.fcmp_ordered("<=", g, zero), zero, v) for v, g in pairs]
+        return cgutils.pack_array(builder, kept)
+
+    return tile(tile, gate), codegen
+
+
+def larger(best, candidate):
+    """``candidate`` where it is larger than ``best`` or NaN, else ``best``: the first maximum wins, NaN stays."""
+    return np.where((candidate > best) | np.isnan(candidate), candidate, best)
+
+
+@compiled_as(larger)
+def _larger(typingctx, best, candidate):
+    def codegen(context, builder, signature, args):
+        old, new = (cgutils.unpack_tuple(builder, arg) for arg in args)
+        return cgutils.pack_array(
+            builder, [builder.select(_wins(builder, b, a), b, a) for a, b in zip(old, new, strict=True)]
+        )
+
+    return best(best, candidate), codegen
+
+
+def _wins(builder, candidate, best):
+    beats = builder.fcmp_ordered(">", candidate, best)
+    return builder.or_(beats, builder.fcmp_unordered("uno", candidate, candidate))
+
+
+def larger_at(place, best, candidate, here):
+    """``here`` in the lanes where ``larger`` takes the candidate, else ``place``: the position of the maximum."""
+    return np.where((candidate > best) | np.isnan(candidate), place.dtype.type(here), place)
+
+
+@compiled_as(larger_at)
+def _larger_at(typingctx, place, best, candidate, here):
+    scalar = place.dtype.scalar
+
+    def codegen(context, builder, signature, args):
+        places, old, new = (cgutils.unpack_tuple(builder, arg) for arg in args[:3])
+        now = _splat(context, builder, args[3], scalar)
+        chosen = [builder.select(_wins(builder, b, a), now, p) for p, a, b in zip(places, old, new, strict=True)]
+        return cgutils.pack_array(builder, chosen)
+
+    return place(place, best, candidate, scalar), codegen
+
+
+def where_equal(tile, place, here):
+    """``tile`` in the lanes where ``place`` is ``here``, else 0."""
+    return np.where(place == here, tile, tile.dtype.type(0))
+
+
+@compiled_as(where_equal)
+def _where_equal(typingctx, tile, place, here):
+    scalar = tile.dtype.scalar
+
+    def codegen(context, builder, signature, args):
+        zero = ir.Constant(_vector_type(context, scalar), None)
+        now = _splat(context, builder, args[2], scalar)
+        values, places = (cgutils.unpack_tuple(builder, arg) for arg in args[:2])
+        kept = [
+            builder.select(builder.fcmp_ordered("==", p, now), v, zero) for v, p in zip(values, places, strict=True)
+        ]
+        return cgutils.pack_array(builder, kept)
+
+    return tile(tile, place, scalar), codegen
+
+
+# ----------------------------------------------------------------------------------------------------------- stores
+
+
+def store(tile, y, index, m_axis, m, p_axis, p_step, p):
+    """y[... + i, ... + q * p_step, :] = tile[i, q]: row i goes on along ``m_axis``, pixel q along ``p_axis``."""
+    for i in range(m):
+        for q in range(p):
+            place = list(index)
+            place[m_axis] += i
+            place[p_axis] += q * p_step
+            if len(index) == y.ndim:
+                place[-1] = slice(place[-1], place[-1] + LANES)
+            y[tuple(place)] = tile[i, q]
+
+
+@compiled_as(store)
+def _store(typingctx, tile, y, index, m_axis, m, p_axis, p_step, p):
+    M, P = m.literal_value, p.literal_value
+
+    def codegen(context, builder, signature, args):
+        first, _, strides = _address(context, builder, signature.args[1], args[1], args[2])
+        vector = _vector_type(context, y.dtype).as_pointer()
+        lanes = cgutils.unpack_tuple(builder, args[0])
+        gap = builder.mul(args[6], strides[p_axis.literal_value])
+        for i in range(M):
+            for q in range(P):
+                offset = builder.add(_times(builder, strides[m_axis.literal_value], i), _times(builder, gap, q))
+                here = builder.bitcast(_move(builder, first, offset), vector)
+                builder.store(lanes[i * P + q], here).align = y.dtype.bitwidth // 8
+        return context.get_dummy_value()
+
+    return types.void(tile, y, index, m_axis, m, p_axis, types.intp, p), codegen
+
+
+def store_lane_sums(tile, w, index, m_axis, m, p_axis, p):
+    """w[... + i, ... + q] = sum of the lanes of tile[i, q], in a fixed tree: halves are added until one is left."""
+    for i in range(m):
+        for q in range(p):
+            part = tile[i, q]
+            while part.size > 1:
+                part = part[: part.size // 2] + part[part.size // 2 :]
+            place = list(index)
+            place[m_axis] += i
+            place[p_axis] += q
+            w[tuple(place)] = part[0]
+
+
+@compiled_as(store_lane_sums)
+def _store_lane_sums(typingctx, tile, w, index, m_axis, m, p_axis, p):
+    M, P = m.literal_value, p.literal_value
+
+    def codegen(context, builder, signature, args):
+        first, _, strides = _address(context, builder, signature.args[1], args[1], args[2])
+        scalar = context.get_value_type(w.dtype)
+        sums = cgutils.unpack_tuple(builder, args[0])
+        for i in range(M):
+            for q in range(P):
+                part, width = sums[i * P + q], LANES
+                while width > 1:
+                    width //= 2
+                    low, high = (
+                        builder.shuffle_vector(
+                            part, part, ir.Constant(ir.VectorType(_I32, width), list(range(o, o + width)))
+                        )
+                        for o in (0, width)
+                    )
+                    part = builder.fadd(low, high)
+                total = builder.extract_element(part, ir.Constant(_I32, 0))
+                offset = builder.add(
+                    _times(builder, strides[m_axis.literal_value], i), _times(builder, strides[p_axis.literal_value], q)
+                )
+                builder.store(total, builder.bitcast(_move(builder, first, offset), scalar.as_pointer()))
+        return context.get_dummy_value()
+
+    return types.void(tile, w, index, m_axis, m, p_axis, p), codegen
+
+
+def store_columns(tile, w, row, column, m, p, end):
+    """w[row + i, column + 16*q + lane] = tile[i, q, lane], left out from column ``end`` on."""
+    for i in range(m):
+        for q in range(p):
+            start = column + LANES * q
+            kept = max(0, min(LANES, end - start))
+            w[row + i, start : start + kept] = tile[i, q, :kept]
+
+
+@compiled_as(store_columns)
+def _store_columns(typingctx, tile, w, row, column, m, p, end):
+    M, P = m.literal_value, p.literal_value
+
+    def codegen(context, builder, signature, args):
+        index = cgutils.pack_array(builder, [args[2], args[3]])
+        first, _, strides = _address(context, builder, signature.args[1], args[1], index)
+        vector = _vector_type(context, w.dtype)
+        size = w.dtype.bitwidth // 8
+        masks = ir.VectorType(ir.IntType(1), LANES)
+        kind = ir.FunctionType(ir.VoidType(), [vector, vector.as_pointer(), _I32, masks])
+        masked = cgutils.get_or_insert_function(
+            builder.module, kind, f"llvm.masked.store.v{LANES}f{w.dtype.bitwidth}.p0"
+        )
+        places = ir.VectorType(ir.IntType(64), LANES)
+        lanes = cgutils.unpack_tuple(builder, args[0])
+        left = builder.sub(args[6], args[3])
+        nothing = ir.Constant(places, ir.Undefined)
+        limit = builder.shuffle_vector(
+            builder.insert_element(nothing, left, ir.Constant(_I32, 0)),
+            nothing,
+            ir.Constant(ir.VectorType(_I32, LANES), None),
+        )
+        for q in range(P):
+            here = ir.Constant(places, [LANES * q + lane for lane in range(LANES)])
+            mask = builder.icmp_signed("<", here, limit)
+            for i in range(M):
+                offset = builder.add(_times(builder, strides[0], i), ir.Constant(strides[0].type, q * LANES * size))
+                place = builder.bitcast(_move(builder, first, offset), vector.as_pointer())
+                builder.call(masked, [lanes[i * P + q], place, ir.Constant(_I32, size), mask])
+        return context.get_dummy_value()
+
+    return types.void(tile, w, types.intp, types.intp, m, p, types.intp), codegen
