@@ -244,7 +244,8 @@ class Layer:
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return the output's shape for an input's, both with the batch axis; raises ShapeError if it does not fit."""
-        return self.plan(shape, Workspace(self.dtype))
+        # One image is enough to ask, and costs no memory.
+        return (shape[0], *self.plan((1, *shape[1:]), Workspace(self.dtype))[1:])
 
     def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:
         """Apply the layer to a batch.
@@ -268,11 +269,11 @@ class Layer:
         """
         name = type(self).__name__
         x = blocks.check_batch(name, blocks.as_float(name, "x", x, self.dtype))
-        work = Workspace(self.dtype)
-        shape = self.plan(x.shape, work)
         if x.shape[0] == 0:
             self._last = None
-            return np.empty(shape, self.dtype)
+            return np.empty(self.output_shape(x.shape), self.dtype)
+        work = Workspace(self.dtype)
+        shape = self.plan(x.shape, work)
         y = self.forward_blocks(blocks.pack(x, work.empty(x.shape)), work, training)
         self._last = (shape, work, work.empty(shape)) if training else None
         return blocks.unpack(y)

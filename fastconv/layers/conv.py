@@ -56,7 +56,7 @@ class Conv2d(Layer):
         bias: bool = True,
         init: str = "he_normal",
     ) -> None:
-        for name, number in (("in_channels", in_channels), ("out_channels", out_channels), ("groups", groups)):
+        for name, number in (("groups", groups), ("in_channels", in_channels), ("out_channels", out_channels)):
             if not isinstance(number, int) or isinstance(number, bool) or number < 1:
                 raise ShapeError(f"Conv2d: expected {name} as a whole number of at least 1, got {number!r}")
         if in_channels % groups or out_channels % groups:

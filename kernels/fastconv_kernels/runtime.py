@@ -15,6 +15,7 @@ from pathlib import Path
 import numba
 from numba import config, njit
 from numba.core import event
+from numba.np.ufunc import parallel as numba_pool
 
 from fastconv_kernels.cache import KernelCache
 
@@ -51,9 +52,9 @@ def usable_cores(root="/"):
     return min([cores, *(cap for cap in caps if cap is not None)])
 
 
-# A pool may be larger than the machine, so that results can be shown not to depend on the thread count.
-_POOL = max(usable_cores(), 8)
-_threads = usable_cores()
+_MOST = 256
+_threads = min(usable_cores(), config.NUMBA_NUM_THREADS)
+_pool = config.NUMBA_NUM_THREADS
 _of_this_thread = threading.local()
 
 
@@ -63,17 +64,21 @@ def set_num_threads(n):
     Parameters
     ----------
     n : int
-        From 1 to 8, or to the number of cores where there are more.
+        From 1 to 256 before the first kernel runs.  From then on, at most the largest number that was asked for
+        before, or the number of cores: the pool of threads cannot grow.
 
     Raises
     ------
     ValueError
         If ``n`` is outside that range.
     """
-    global _threads
-    if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= _POOL:
-        raise ValueError(f"set_num_threads: expected a whole number from 1 to {_POOL}, got {n!r}")
+    global _threads, _pool
+    most = _MOST if _layer is None else _pool
+    if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= most:
+        started = "" if _layer is None else "; set a larger number before the first kernel runs"
+        raise ValueError(f"set_num_threads: expected a whole number from 1 to {most}, got {n!r}{started}")
     _threads = n
+    _pool = max(_pool, n)
 
 
 def get_num_threads():
@@ -110,11 +115,10 @@ def thread_layer():
     if _layer is None:
         with _start:
             if _layer is None:
-                if config.THREADING_LAYER == "default":
+                if config.THREADING_LAYER not in ("omp", "workqueue"):
                     _load_tbb()
-                config.NUMBA_NUM_THREADS = _POOL
-                numba.set_num_threads(_threads)  # starts the pool
-                _of_this_thread.count = _threads
+                config.NUMBA_NUM_THREADS = _pool
+                numba_pool._launch_threads()
                 found = "interpreter" if INTERPRETED else numba.threading_layer()
                 if found == "workqueue":
                     _turn = threading.RLock()
@@ -142,7 +146,8 @@ def _prepare():
             "fastconv: kernels cannot run in a forked child under the OpenMP thread layer; "
             'start processes with multiprocessing.get_context("spawn"), or install tbb'
         )
-    numba.set_num_threads(_threads)
+    # numba.set_num_threads would refuse more than there were cores when Numba was imported.
+    numba_pool._set_num_threads(_threads)
     _of_this_thread.count = _threads
 
 

@@ -1,0 +1,188 @@
+"""Compiled kernels on disk: right results whatever happened to the files, and never a failed import."""
+
+import os
+import random
+import shutil
+import stat
+
+import pytest
+from subprocesses import ROOT, run, succeed
+
+CALL = """
+import numpy as np
+from fastconv_kernels.bias import sum_shares
+total = np.empty(5, np.float32)
+sum_shares(np.arange(10, dtype=np.float32).reshape(2, 5), total)
+print(*total.astype(int))
+"""
+RIGHT = "5 7 9 11 13"
+COMPILED = """
+from numba.core import event
+class Count(event.Listener):
+    compiled = 0
+    def on_start(self, event): Count.compiled += 1
+    def on_end(self, event): pass
+event.register("numba:compile", Count())
+"""
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    """A cache folder that holds the kernel of CALL."""
+    folder = tmp_path_factory.mktemp("cache")
+    folder.chmod(0o700)
+    assert succeed(CALL, FASTCONV_CACHE_DIR=folder) == RIGHT
+    return folder
+
+
+def kernels_in(folder):
+    return sorted(folder.rglob("*.kernel"))
+
+
+def test_the_next_process_compiles_nothing(filled):
+    out = succeed(COMPILED + CALL + "print(Count.compiled)", FASTCONV_CACHE_DIR=filled)
+    assert out.split("\n") == [RIGHT, "0"]
+
+
+def test_composed_kernels_are_found_by_the_next_process(tmp_path):
+    code = (
+        COMPILED
+        + """
+from fastconv_kernels.runtime import kernel
+import numpy as np
+
+def make(step, n):
+    @kernel(parallel=False)
+    def twice(x):
+        for _ in range(n):
+            step(x)
+    return twice
+
+@kernel(parallel=False)
+def add_one(x):
+    x += 1
+
+@kernel(parallel=False)
+def add_two(x):
+    x += 2
+
+for step, n in ((add_one, 2), (add_two, 2), (add_one, 3)):
+    x = np.zeros(1)
+    make(step, n)(x)
+    print(int(x[0]), end=" ")
+print(Count.compiled)
+"""
+    )
+    first = succeed(code, FASTCONV_CACHE_DIR=tmp_path).split()
+    again = succeed(code, FASTCONV_CACHE_DIR=tmp_path).split()
+    assert first[:3] == again[:3] == ["2", "4", "3"]
+    assert int(first[3]) > 0
+    assert again[3] == "0"
+
+
+@pytest.mark.parametrize("tenth", range(10))
+def test_a_truncated_file_is_compiled_again_with_one_warning(filled, tmp_path, tenth):
+    folder = shutil.copytree(filled, tmp_path / "copy")
+    (file,) = kernels_in(folder)
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) * tenth // 10])
+    done = run(CALL, FASTCONV_CACHE_DIR=folder)
+    assert (done.returncode, done.stdout.strip()) == (0, RIGHT)
+    assert done.stderr.count("CacheWarning") == 1
+    assert "is damaged; compiling again" in done.stderr
+    assert file.read_bytes()[:32] == content[:32] or file.stat().st_size > 32
+    again = run(CALL, FASTCONV_CACHE_DIR=folder)
+    assert (again.stdout.strip(), again.stderr) == (RIGHT, "")
+
+
+def test_flipped_bits_never_reach_the_processor(filled, tmp_path):
+    folder = shutil.copytree(filled, tmp_path / "copy")
+    (file,) = kernels_in(folder)
+    content = file.read_bytes()
+    dice = random.Random(0)
+    # One process tries them all: each load is a fresh dispatcher's.
+    places = [dice.randrange(len(content) * 8) for _ in range(40)]
+    code = f"""
+    import warnings
+    warnings.simplefilter("ignore")
+    from pathlib import Path
+    import numpy as np
+    from numba import njit
+    from fastconv_kernels import bias
+    from fastconv_kernels.cache import KernelCache
+    file, content = Path({str(file)!r}), Path({str(file)!r}).read_bytes()
+    right = 0
+    original = bias.sum_shares.dispatcher
+    loaded = original._cache
+    total = np.empty(5, np.float32)
+    bias.sum_shares(np.arange(10, dtype=np.float32).reshape(2, 5), total)
+    signature = original.nopython_signatures[0].args
+    from numba.core.registry import cpu_target
+    assert loaded.load_overload(signature, cpu_target.target_context) is not None
+    for place in {places}:
+        damaged = bytearray(content)
+        damaged[place // 8] ^= 1 << place % 8
+        file.write_bytes(damaged)
+        right += loaded.load_overload(signature, cpu_target.target_context) is None
+    print(right)
+    """
+    assert succeed(code, FASTCONV_CACHE_DIR=folder) == "40"
+
+
+def test_a_changed_helper_in_another_file_is_seen_by_the_next_process(tmp_path):
+    kernels = shutil.copytree(ROOT / "kernels", tmp_path / "kernels")
+    path = (tmp_path, kernels)
+    folder = tmp_path / "cache"
+    code = """
+    import numpy as np
+    from fastconv_kernels.activation import relu_forward
+    y = np.empty((1, 1, 16), np.float32)
+    relu_forward(np.full((1, 1, 16), -3, np.float32), y)
+    print(int(y.max()))
+    """
+    assert succeed(code, path=path, FASTCONV_CACHE_DIR=folder) == "0"
+    tile = kernels / "fastconv_kernels" / "tile.py"
+    before = tile.read_text()
+    after = before.replace('builder.fcmp_ordered("<=", v, zero), zero, v', 'builder.fcmp_ordered(">=", v, zero), zero, v')
+    assert after != before
+    tile.write_text(after)
+    assert succeed(code, path=path, FASTCONV_CACHE_DIR=folder) == "-3"
+
+
+def test_no_home_and_no_place_to_write_means_no_cache_and_one_warning(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    done = run(CALL, FASTCONV_CACHE_DIR=None, XDG_CACHE_HOME=blocked, HOME="/nonexistent")
+    assert (done.returncode, done.stdout.strip()) == (0, RIGHT)
+    assert done.stderr.count("CacheWarning") == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permission bits")
+@pytest.mark.parametrize("bit", [stat.S_IWGRP, stat.S_IWOTH])
+def test_a_folder_that_others_can_write_is_not_read(filled, tmp_path, bit):
+    folder = shutil.copytree(filled, tmp_path / "copy")
+    folder.chmod(0o700 | bit)
+    done = run(COMPILED + CALL + "print(Count.compiled > 0)", FASTCONV_CACHE_DIR=folder)
+    assert done.stdout.split("\n")[:2] == [RIGHT, "True"]
+    assert "can be written by others" in done.stderr
+    assert done.stderr.count("CacheWarning") == 1
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can give a folder away")
+def test_a_folder_of_another_user_is_not_read(filled, tmp_path):
+    folder = shutil.copytree(filled, tmp_path / "copy")
+    os.chown(folder, 12345, 12345)
+    done = run(CALL, FASTCONV_CACHE_DIR=folder)
+    assert (done.returncode, done.stdout.strip()) == (0, RIGHT)
+    assert "can be written by others" in done.stderr
+
+
+def test_new_folders_are_closed_to_others(filled):
+    assert {stat.S_IMODE(path.stat().st_mode) & 0o077 for path in filled.iterdir()} == {0}
+
+
+def test_another_compilers_flags_have_another_folder(tmp_path):
+    succeed(CALL, FASTCONV_CACHE_DIR=tmp_path)
+    succeed(CALL, FASTCONV_CACHE_DIR=tmp_path, NUMBA_OPT="1")
+    succeed(CALL, FASTCONV_CACHE_DIR=tmp_path, NUMBA_NUM_THREADS="1")
+    assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 2

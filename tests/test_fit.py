@@ -1,0 +1,214 @@
+"""The training loop: what it promises, and what it refuses."""
+
+import numpy as np
+import pytest
+
+import fastconv as fc
+
+
+def net(seed=0):
+    return fc.Sequential(fc.Flatten(), fc.Linear(16, 8), fc.ReLU(), fc.Dropout(0.2), fc.Linear(8, 3), seed=seed)
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Three classes of 4x4 images that a small net can tell apart."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 150)
+    x = (rng.integers(0, 60, (150, 1, 4, 4)) + 80 * y[:, None, None, None]).astype(np.uint8)
+    return x, y
+
+
+def weights(model):
+    return [p.value.copy() for p in model.parameters()]
+
+
+def same(a, b):
+    return all(np.array_equal(p, q) for p, q in zip(a, b, strict=True))
+
+
+def test_it_learns_and_keeps_records(data, capsys):
+    model = net()
+    history = model.fit(*data, epochs=12, batch_size=16, validation_split=0.2, verbose=False)
+    assert capsys.readouterr().out == ""
+    assert [record["epoch"] for record in history] == list(range(1, 13))
+    assert history[-1]["val_acc"] > 0.9
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
+    assert history.best["val_acc"] == max(history.column("val_acc"))
+    assert set(history[0]) == {
+        "epoch",
+        "time",
+        "train_loss",
+        "train_acc",
+        "val_loss",
+        "val_acc",
+        "lr",
+        "images_per_s",
+    }
+
+
+def test_one_plain_line_an_epoch(data, capsys):
+    net().fit(*data, epochs=2, validation_data=data)
+    lines = capsys.readouterr().out.strip().split("\n")
+    assert len(lines) == 2
+    assert lines[1].startswith("epoch 2/2  train_loss ")
+    assert "val_acc" in lines[1]
+
+
+def test_the_seed_decides_everything(data):
+    first, again, other = net(), net(), net()
+    first.fit(*data, epochs=2, seed=1, verbose=False)
+    again.fit(*data, epochs=2, seed=1, verbose=False)
+    other.fit(*data, epochs=2, seed=2, verbose=False)
+    assert same(weights(first), weights(again))
+    assert not same(weights(first), weights(other))
+
+
+def test_no_global_random_state_is_used(data):
+    np.random.seed(0)  # noqa: NPY002 - the point is that it does not matter
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    net().fit(*data, epochs=1, verbose=False)
+    assert np.array_equal(before, np.random.get_state()[1])  # noqa: NPY002
+
+
+def test_every_image_is_seen_once_an_epoch(data):
+    x, y = data
+    seen = []
+
+    class Spy(fc.SGD):
+        pass
+
+    class Look(fc.Callback):
+        def on_epoch_end(self, run, record):
+            seen.append((run.batch, run.batches, run.images))
+
+    # With a rate of 0 the mean loss over an epoch is the loss of the unchanged model over all images.
+    model = fc.Sequential(fc.Flatten(), fc.Linear(16, 3))
+    history = model.fit(x, y, epochs=2, batch_size=32, optimizer=Spy(lr=0.0), callbacks=[Look()], verbose=False)
+    expected = model.evaluate(x, y)
+    np.testing.assert_allclose(history.column("train_loss"), expected["loss"], rtol=1e-6)
+    assert history.column("train_acc") == [expected["accuracy"]] * 2
+    assert seen == [(5, 5, 150)] * 2
+
+
+def test_fit_is_the_same_as_its_steps(data):
+    from fastconv.data import permutation
+
+    x, y = data
+    by_fit, by_hand = net(), net()
+    by_fit.fit(x, y, epochs=2, batch_size=40, optimizer=fc.Adam(0.01), schedule="constant", verbose=False, seed=7)
+    optimizer, loss = fc.Adam(0.01), fc.CrossEntropyLoss()
+    by_hand.reseed_dropout(7)
+    for epoch in (1, 2):
+        order = permutation(len(x), 7, epoch)
+        for start in range(0, len(x), 40):
+            batch = order[start : start + 40]
+            value = fc.train_step(by_hand, loss, optimizer, x[batch], y[batch])
+            assert isinstance(value, float)
+    assert same(weights(by_fit), weights(by_hand))
+
+
+def test_a_callback_can_stop_training(data):
+    class Stop(fc.Callback):
+        ended = False
+
+        def on_batch_end(self, run):
+            run.stop = run.epoch == 2 and run.batch == 3
+
+        def on_train_end(self, run):
+            self.ended = True
+
+    stop = Stop()
+    history = net().fit(*data, epochs=5, batch_size=10, callbacks=[stop], verbose=False)
+    assert len(history) == 1
+    assert stop.ended
+
+
+def test_keep_best_puts_the_best_weights_back(data):
+    from fastconv.training import KeepBest
+
+    kept = KeepBest()
+    best = {}
+
+    class Spoil(fc.Callback):
+        def on_epoch_end(self, run, record):
+            if run.epoch == 3:
+                best.update(run.model.state_dict())
+            if run.epoch >= 3:
+                for parameter in run.model.parameters():
+                    parameter.value = np.zeros(parameter.shape)
+
+    model = net()
+    model.fit(
+        *data, epochs=5, batch_size=8, validation_data=data, callbacks=[kept, Spoil()], optimizer="adam", verbose=False
+    )
+    assert kept.record is not None
+    assert kept.record["epoch"] <= 3
+    assert model.evaluate(*data)["accuracy"] == kept.record["val_acc"]
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_weights_before(data):
+    x, y = data
+    model = net()
+    with pytest.raises(fc.TrainingError, match=r"the loss is (nan|inf) in epoch 1, batch \d+ of \d+, at learning rate"):
+        model.fit(x, y, epochs=3, batch_size=16, optimizer=fc.SGD(lr=1e30), schedule="constant", verbose=False)
+
+
+def test_a_step_without_finite_loss_changes_no_weight(data):
+    x, y = data
+    model = net()
+    model.parameters()[-1].value = np.full(3, np.nan)
+    before = weights(model)
+    assert not np.isfinite(fc.train_step(model, fc.CrossEntropyLoss(), fc.SGD(0.1), x[:5], y[:5]))
+    assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(weights(model), before, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"epochs": 0}, ValueError, "fit: expected epochs of at least 1, got 0"),
+        ({"batch_size": -3}, ValueError, "fit: expected batch_size of at least 1, got -3"),
+        ({"batch_size": 2.5}, ValueError, "fit: expected batch_size of at least 1, got 2.5"),
+        ({"seed": -1}, ValueError, "fit: expected seed as a whole number of at least 0, got -1"),
+        ({"optimizer": "sdg"}, ValueError, "optimizer: expected one of sgd, adam, adamw, got 'sdg'"),
+        ({"schedule": "triangle"}, ValueError, "schedule: expected one of constant, step, cosine, one-cycle"),
+        ({"validation_split": 1.5}, ValueError, "1.5"),
+        ({"validation_split": 0.1, "validation_data": (1, 2)}, ValueError, "got both"),
+        ({"y": [0.5] * 150}, TypeError, "expected labels as whole numbers, got float64"),
+        ({"y": np.full(150, 3)}, ValueError, "expected labels from 0 to 2, got 3 at position 0"),
+        ({"y": np.full(150, -1)}, ValueError, "expected labels from 0 to 2, got -1 at position 0"),
+        ({"y": np.zeros(149, int)}, fc.ShapeError, r"expected 150 labels, one an image, got shape \(149,\)"),
+        ({"x": np.zeros((0, 1, 4, 4)), "y": np.zeros(0, int)}, ValueError, "fit: expected at least one image"),
+        ({"x": np.zeros((150, 1, 5, 4))}, fc.ShapeError, r"layer 1: linear: expected x of shape \(N, 16\)"),
+        ({"x": np.full((150, 1, 4, 4), np.inf)}, ValueError, r"fit: x\[0, 0, 0, 0\] is inf"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_training(data, change, error, message):
+    x, y = data
+    model = net()
+    before = weights(model)
+    arguments = {"x": x, "y": y, "verbose": False} | change
+    with pytest.raises(error, match=message):
+        model.fit(**arguments)
+    assert same(weights(model), before)
+
+
+def test_a_model_that_ends_in_softmax_is_not_trained_twice_softmaxed(data):
+    with pytest.raises(ValueError, match="got one that ends in Softmax; leave that layer out"):
+        fc.Sequential(fc.Flatten(), fc.Linear(16, 3), fc.Softmax()).fit(*data, verbose=False)
+
+
+@pytest.mark.parametrize("name", ["constant", "step", "cosine", "one-cycle"])
+def test_schedules_stay_between_zero_and_one(name):
+    factor = fc.schedules.by_name(name)
+    values = [factor(i / 100) for i in range(101)]
+    assert min(values) >= 0
+    assert max(values) == pytest.approx(1)
+
+
+def test_schedules_have_their_shapes():
+    cycle = fc.schedules.one_cycle(warmup=0.25, start=0.1, final=0.01)
+    assert [cycle(0), cycle(0.25), cycle(1)] == pytest.approx([0.1, 1, 0.01])
+    assert [fc.schedules.cosine()(p) for p in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
+    step = fc.schedules.step((0.5, 0.8), gamma=0.5)
+    assert [step(p) for p in (0.49, 0.5, 0.8)] == [1, 0.5, 0.25]

@@ -1,0 +1,230 @@
+"""The launch guard: thread layers, thread counts, forks, container quotas.  Each trap of Numba's in its own process."""
+
+import importlib.metadata
+import os
+import sys
+import threading
+from textwrap import dedent
+
+import numpy as np
+import pytest
+from subprocesses import run, succeed
+
+import fastconv as fc
+from fastconv_kernels import runtime
+
+HAS_TBB = any(d.metadata["Name"] == "tbb" for d in importlib.metadata.distributions())
+LAYERS = ["omp", "workqueue", *(["tbb"] if HAS_TBB else [])]
+
+PRELUDE = """
+import os, sys, threading
+import numpy as np
+import fastconv as fc
+from fastconv_kernels.bias import sum_shares
+
+shares = np.arange(60_000, dtype=np.float32).reshape(2, 30_000)
+
+def work():
+    total = np.empty(30_000, np.float32)
+    sum_shares(shares, total)
+    assert (total == shares[0] + shares[1]).all()
+"""
+
+
+@pytest.mark.skipif(not HAS_TBB, reason="no tbb wheel for this platform")
+def test_tbb_is_found_in_a_virtual_environment():
+    assert succeed(PRELUDE + "work(); print(fc.thread_layer())", NUMBA_THREADING_LAYER=None) == "tbb"
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_layer_the_user_chose_is_kept(layer):
+    assert succeed(PRELUDE + "work(); print(fc.thread_layer())", NUMBA_THREADING_LAYER=layer) == layer
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_four_python_threads_may_launch_at_once(layer):
+    code = """
+    failures = []
+    def many():
+        try:
+            for _ in range(200):
+                work()
+        except BaseException as error:
+            failures.append(error)
+    threads = [threading.Thread(target=many) for _ in range(4)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    print(len(failures))
+    """
+    assert succeed(PRELUDE + dedent(code), NUMBA_THREADING_LAYER=layer) == "0"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_forked_child_works_or_says_why_not(layer):
+    code = """
+    work()
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        except RuntimeError as error:
+            os._exit(7 if "spawn" in str(error) and "OpenMP" in str(error) else 8)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    print("signal" if os.WIFSIGNALED(status) else os.WEXITSTATUS(status))
+    work()
+    """
+    ended = succeed(PRELUDE + dedent(code), NUMBA_THREADING_LAYER=layer, timeout=120)
+    assert ended == ("7" if layer == "omp" else "0")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="multiprocessing forks by default on Linux only")
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_fork_pool_works_or_says_why_not(layer):
+    code = """
+    import multiprocessing
+    def task(_):
+        try:
+            work()
+        except RuntimeError as error:
+            return "spawn" if "spawn" in str(error) else repr(error)
+        return "worked"
+    work()
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        print(*sorted(set(pool.map_async(task, range(4)).get(timeout=60))))
+    """
+    said = succeed(PRELUDE + dedent(code), NUMBA_THREADING_LAYER=layer, timeout=120)
+    assert said == ("spawn" if layer == "omp" else "worked")
+
+
+def test_the_thread_count_holds_for_every_python_thread():
+    code = """
+    import numba
+    fc.set_num_threads(3)
+    fc.set_num_threads(1)
+    work()
+    seen = []
+    def look():
+        work()
+        seen.append(numba.get_num_threads())
+    thread = threading.Thread(target=look); thread.start(); thread.join()
+    fc.set_num_threads(3)
+    look()
+    thread = threading.Thread(target=look); thread.start(); thread.join()
+    print(*seen, fc.get_num_threads())
+    """
+    assert succeed(PRELUDE + dedent(code)) == "1 3 3 3"
+
+
+@pytest.mark.parametrize("count", [0, -1, 10_000, 1.5, True, "2", None])
+def test_a_wrong_thread_count_is_refused(count):
+    before = fc.get_num_threads()
+    with pytest.raises(ValueError, match=r"set_num_threads: expected a whole number from 1 to \d+, got"):
+        fc.set_num_threads(count)
+    assert fc.get_num_threads() == before
+
+
+def test_the_pool_cannot_grow_once_it_runs():
+    code = """
+    fc.set_num_threads(5)
+    work()
+    fc.set_num_threads(2)
+    fc.set_num_threads(5)
+    try:
+        fc.set_num_threads(6)
+    except ValueError as error:
+        print(error)
+    """
+    assert succeed(PRELUDE + dedent(code), NUMBA_NUM_THREADS="2") == (
+        "set_num_threads: expected a whole number from 1 to 5, got 6; set a larger number before the first kernel runs"
+    )
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"sys/fs/cgroup/cpu.max": "100000 100000\n"}, 1),
+        ({"sys/fs/cgroup/cpu.max": "150000 100000\n"}, 2),
+        ({"sys/fs/cgroup/cpu.max": "1000 100000\n"}, 1),
+        ({"sys/fs/cgroup/cpu.max": "max 100000\n"}, None),
+        ({"sys/fs/cgroup/cpu.max": "nonsense\n"}, None),
+        (
+            {
+                "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "300000\n",
+                "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
+            },
+            3,
+        ),
+        (
+            {"sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n", "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n"},
+            None,
+        ),
+        ({}, None),
+    ],
+)
+def test_a_containers_quota_is_read(tmp_path, files, cores):
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    assert runtime._cgroup_cores(tmp_path) == cores
+
+
+def test_a_quota_caps_the_thread_count(tmp_path, monkeypatch):
+    monkeypatch.setattr(runtime.os, "sched_getaffinity", lambda pid: range(16), raising=False)
+    for name in ("FASTCONV_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "sys/fs/cgroup").mkdir(parents=True)
+    (tmp_path / "sys/fs/cgroup/cpu.max").write_text("400000 100000")
+    assert runtime.usable_cores(tmp_path) == 4
+    monkeypatch.setenv("OMP_NUM_THREADS", "3,2")
+    assert runtime.usable_cores(tmp_path) == 3
+    monkeypatch.setenv("FASTCONV_NUM_THREADS", "garbage")
+    assert runtime.usable_cores(tmp_path) == 3
+
+
+def test_import_loads_neither_numba_nor_pandas_nor_numpy():
+    code = "import sys, fastconv; print(sorted({'numba', 'pandas', 'numpy', 'rich'} & set(sys.modules)))"
+    assert succeed(code) == "[]"
+
+
+def test_kernels_allocate_nothing_that_is_not_freed():
+    from numba.core.runtime import _nrt_python, rtsys
+
+    _nrt_python.memsys_enable_stats()
+    model = fc.models.lenet_seed()
+    x = np.zeros((3, 1, 28, 28), np.float32)
+    for _ in range(3):
+        model.forward(x, training=True)
+        model.backward(np.ones((3, 10), np.float32))
+    before = rtsys.get_allocation_stats()
+    for _ in range(1000):
+        model.forward(x, training=True)
+        model.backward(np.ones((3, 10), np.float32))
+    after = rtsys.get_allocation_stats()
+    _nrt_python.memsys_disable_stats()
+    assert after.alloc - before.alloc == after.free - before.free
+
+
+def test_one_model_predicts_from_many_threads():
+    model = fc.models.lenet_seed()
+    x = np.random.default_rng(0).integers(0, 256, (40, 1, 28, 28), np.uint8)
+    expected = model.predict_proba(x)
+    wrong = []
+
+    def look(size):
+        for _ in range(20):
+            if not np.array_equal(model.predict_proba(x[:size]), expected[:size]):
+                wrong.append(size)
+
+    threads = [threading.Thread(target=look, args=(size,)) for size in (1, 16, 17, 40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_nothing_is_done_by_a_fork_before_the_first_launch():
+    code = PRELUDE + "\nchild = os.fork()\nif child == 0:\n    work()\n    os._exit(0)\nprint(os.waitpid(child, 0)[1])"
+    assert run(code, NUMBA_THREADING_LAYER="omp", timeout=120).stdout.strip() == "0"
