@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fastconv.training.history import History
 
 _KEPT_PLANS = 6  # training, its ragged last batch, evaluation, its ragged last batch, and two to spare
+_NOT_COPIED = ("_plans", "_running", "lock")
 
 
 class Normalization(NamedTuple):
@@ -62,6 +63,8 @@ class Sequential(Layer):
     layers : tuple of Layer
     normalization : Normalization
         How uint8 images become floats, in the first kernel.  Float images are taken as they are.
+    lock : threading.RLock
+        Held while a batch runs, so that Python threads may share a model.
 
     Raises
     ------
@@ -77,15 +80,18 @@ class Sequential(Layer):
                 raise TypeError(f"Sequential: expected layers, got {type(layer).__name__} at position {number}")
         self.layers = layers
         self.normalization = Normalization()
-        self._plans: OrderedDict[Shape, _Plan] = OrderedDict()
-        self._running: _Plan | None = None
-        self._lock = threading.RLock()
+        self._start()
         met: dict[int, str] = {}
         for name, layer in _leaves(self, ""):
             if id(layer) in met:
                 raise ValueError(f"Sequential: layers {met[id(layer)]} and {name} are the same {type(layer).__name__}")
             met[id(layer)] = name
         self._name_and_seed(seed, Parameter.seed)
+
+    def _start(self) -> None:
+        self._plans: OrderedDict[Shape, _Plan] = OrderedDict()
+        self._running: _Plan | None = None
+        self.lock = threading.RLock()
 
     def _name_and_seed(self, seed: int, draw: Callable[..., None]) -> None:
         for name, parameter in self.named_parameters():
@@ -271,7 +277,7 @@ class Sequential(Layer):
         if not (type(x) is np.ndarray and x.dtype == np.uint8):
             x = blocks.as_float("Sequential", "x", x, self.dtype)
         x = blocks.check_batch("Sequential", np.ascontiguousarray(x))
-        with self._lock:
+        with self.lock:
             if x.shape[0] == 0:
                 self._running = None
                 return np.empty(self.output_shape(x.shape), self.dtype)
@@ -282,7 +288,7 @@ class Sequential(Layer):
 
         For uint8 images it is the gradient with respect to the normalised pixels.
         """
-        with self._lock:
+        with self.lock:
             if self._running is None:
                 raise RuntimeError("Sequential.backward: no saved input; call forward(x, training=True) first")
             shape = self._running.output_shape
@@ -300,7 +306,7 @@ class Sequential(Layer):
         array = self.check_images(operation, x)
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"{operation}: expected batch_size of at least 1, got {batch_size!r}")
-        with self._lock:
+        with self.lock:
             out = np.empty(self.output_shape(array.shape), self.dtype)
             add_softmax = probabilities and not (self.layers and isinstance(self.layers[-1], Softmax))
             for start in range(0, array.shape[0], batch_size):
@@ -382,12 +388,13 @@ class Sequential(Layer):
         """Return nothing: a Sequential is described by its layers."""
         return {}
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Sequential":
-        from copy import deepcopy
+    def __getstate__(self) -> dict[str, Any]:
+        # Copies, and processes that a model is sent to, need no lock and no buffers of ours.
+        return {name: value for name, value in self.__dict__.items() if name not in _NOT_COPIED}
 
-        twin = Sequential(*deepcopy(self.layers, memo))
-        twin.normalization, twin.dtype = self.normalization, self.dtype
-        return twin
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._start()
 
 
 class _Plan:

@@ -1,6 +1,7 @@
 """The model: structure, names, seeds, batches, prediction."""
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -229,6 +230,15 @@ def test_a_copy_is_independent(x):
     assert twin.normalization == model.normalization
     twin[0].weight.value = np.zeros((4, 1, 3, 3))
     assert model[0].weight.value.any()
+
+
+def test_a_model_can_be_sent_to_another_process(x):
+    model = small()
+    y = model.forward(x, training=True)
+    twin = pickle.loads(pickle.dumps(model))
+    assert np.array_equal(twin(x), y)
+    with pytest.raises(RuntimeError, match="no saved input"):
+        twin.backward(y)
 
 
 def test_float64_models_compute_in_float64(x):

@@ -33,10 +33,11 @@ def measure(
     ends_in_softmax = bool(model.layers) and isinstance(model.layers[-1], Softmax)
     for start in range(0, index.shape[0], batch_size):
         part = index[start : start + batch_size]
-        y = model.run_batch(x, part)
-        if ends_in_softmax and isinstance(loss, CrossEntropyLoss):
-            y = _logarithm(y)
-        result = loss.of_blocks(y, target[part])
+        with model.lock:
+            y = model.run_batch(x, part)
+            if ends_in_softmax and isinstance(loss, CrossEntropyLoss):
+                y = _logarithm(y)
+            result = loss.of_blocks(y, target[part])
         total += result.value * part.shape[0]
         counted = result.hits is not None
         hits += result.hits or 0

@@ -41,8 +41,9 @@ def checked_step(
 
     A loss that is not finite changes no weight.
     """
-    result = loss.of_blocks(model.run_batch(x, index, training=True), target)
-    if np.isfinite(result.value):
-        model.backward_batch(result.dy)
-        optimizer.step(model.parameters(), factor)
+    with model.lock:
+        result = loss.of_blocks(model.run_batch(x, index, training=True), target)
+        if np.isfinite(result.value):
+            model.backward_batch(result.dy)
+            optimizer.step(model.parameters(), factor)
     return result
