@@ -227,6 +227,11 @@ class Sequential(Layer):
             self._plans.move_to_end(shape)
         return plan
 
+    def output_shape(self, shape: Shape) -> Shape:
+        """Return the output's shape for an input's, both with the batch axis; known at once for a batch that has run."""
+        plan = self._plans.get(shape)
+        return super().output_shape(shape) if plan is None else plan.output_shape
+
     def to(self, dtype: np.typing.DTypeLike) -> "Sequential":
         """Convert the model to float32 or float64; returns itself."""
         super().to(dtype)
@@ -244,7 +249,7 @@ class Sequential(Layer):
         ValueError
             If a float is NaN or infinite; the message says where.
         """
-        if isinstance(x, np.ndarray) and x.dtype == np.uint8 and type(x) is np.ndarray:
+        if _is_pixels(x):
             return blocks.check_batch(operation, np.ascontiguousarray(x))
         array = blocks.check_batch(operation, blocks.as_float(operation, "x", x, self.dtype))
         if not np.isfinite(array).all():
@@ -274,7 +279,7 @@ class Sequential(Layer):
         ShapeError, TypeError
             If the first layer cannot take such an array; a ShapeError names the layer.
         """
-        if not (type(x) is np.ndarray and x.dtype == np.uint8):
+        if not _is_pixels(x):
             x = blocks.as_float("Sequential", "x", x, self.dtype)
         x = blocks.check_batch("Sequential", np.ascontiguousarray(x))
         with self.lock:
@@ -395,6 +400,11 @@ class Sequential(Layer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._start()
+
+
+def _is_pixels(x: object) -> bool:
+    """Whether ``x`` holds uint8 pixels, in memory or mapped from a file; a masked array is for ``as_float`` to refuse."""
+    return isinstance(x, np.ndarray) and x.dtype == np.uint8 and not isinstance(x, np.ma.MaskedArray)
 
 
 class _Plan:

@@ -35,18 +35,17 @@ def pack_pixels(images, index, table, x):
     n = index.shape[0]
     for task in prange(B * C):
         b, c = task // C, task % C
-        values, plane = table[c], x[b, c]
+        values = table[c]
         for start in range(0, S, STRIP):
-            end = min(S, start + STRIP)
+            strip = x[b, c, start : start + STRIP]
             for lane in range(LANES):
                 number = b * LANES + lane
                 if number < n:
-                    pixels = images[index[number], c]
-                    for s in range(start, end):
-                        plane[s, lane] = values[pixels[s]]
+                    pixels = images[index[number], c, start : start + STRIP]
+                    for s in range(strip.shape[0]):
+                        strip[s, lane] = values[pixels[s]]
                 else:
-                    for s in range(start, end):
-                        plane[s, lane] = 0
+                    strip[:, lane] = 0
 
 
 @kernel()
@@ -56,18 +55,16 @@ def pack(images, index, x):
     n = index.shape[0]
     for task in prange(B * C):
         b, c = task // C, task % C
-        plane = x[b, c]
         for start in range(0, S, STRIP):
-            end = min(S, start + STRIP)
+            strip = x[b, c, start : start + STRIP]
             for lane in range(LANES):
                 number = b * LANES + lane
                 if number < n:
-                    pixels = images[index[number], c]
-                    for s in range(start, end):
-                        plane[s, lane] = pixels[s]
+                    pixels = images[index[number], c, start : start + STRIP]
+                    for s in range(strip.shape[0]):
+                        strip[s, lane] = pixels[s]
                 else:
-                    for s in range(start, end):
-                        plane[s, lane] = 0
+                    strip[:, lane] = 0
 
 
 @kernel()

@@ -126,12 +126,12 @@ def transpose_lanes(x, xt):
     T = xt.shape[1] // LANES
     for task in prange(B * T):
         b, start = task // T, task % T * LANES
-        features = min(LANES, I - start)
+        square = x[b, start : min(I, start + LANES)]
         for lane in range(LANES):
             row = xt[b * LANES + lane, start : start + LANES]
-            for i in range(features):
-                row[i] = x[b, start + i, lane]
-            row[features:] = 0
+            for i in range(square.shape[0]):
+                row[i] = square[i, lane]
+            row[square.shape[0] :] = 0
 
 
 @lru_cache

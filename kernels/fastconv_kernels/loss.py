@@ -115,7 +115,9 @@ def cross_entropy(z, labels, smoothing, dz, losses, hits):
                 dz[b, k, lane] = power
                 total += power
             label = labels[b * LANES + lane]
-            wanted = (1.0 - smoothing) * (z[b, label, lane] - largest) + spread * shifted
+            wanted = (1.0 - smoothing) * (z[b, label, lane] - largest)
+            if smoothing > 0.0:  # without smoothing, a logit of -inf is fine: 0 * inf would be NaN
+                wanted += spread * shifted
             loss += log(total) - wanted
             hit += best == label
             for k in range(K):

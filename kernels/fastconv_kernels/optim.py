@@ -44,8 +44,9 @@ def adam(value, grad, mean, square, lr, beta1, beta2, eps, weight_decay, decoupl
     ``correction1`` is 1 - beta1**t and ``correction2`` is sqrt(1 - beta2**t), float64, for the step t = 1, 2, ...
     """
     K = value.shape[0]
-    one = value.dtype.type(1)
     b1, b2, epsilon = value.dtype.type(beta1), value.dtype.type(beta2), value.dtype.type(eps)
+    # Subtracted in float64: in float32, 1 - 0.999 is off by a hundred units in the last place.
+    rest1, rest2 = value.dtype.type(1.0 - beta1), value.dtype.type(1.0 - beta2)
     rate, root = value.dtype.type(lr / correction1), value.dtype.type(correction2)
     coupled = value.dtype.type(0.0 if decoupled else weight_decay)
     shrink = value.dtype.type(1.0 - lr * weight_decay if decoupled else 1.0)
@@ -54,8 +55,8 @@ def adam(value, grad, mean, square, lr, beta1, beta2, eps, weight_decay, decoupl
         values, grads, means, squares = value[part], grad[part], mean[part], square[part]
         for k in range(values.shape[0]):
             g = grads[k] + coupled * values[k]
-            m = b1 * means[k] + (one - b1) * g
-            s = b2 * squares[k] + (one - b2) * g * g
+            m = b1 * means[k] + rest1 * g
+            s = b2 * squares[k] + rest2 * g * g
             means[k] = m
             squares[k] = s
             values[k] = shrink * values[k] - rate * m / (np.sqrt(s) / root + epsilon)

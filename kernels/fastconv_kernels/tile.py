@@ -403,6 +403,7 @@ def _where_equal(typingctx, tile, place, here):
 
 def store(tile, y, index, m_axis, m, p_axis, p_step, p):
     """y[... + i, ... + q * p_step, :] = tile[i, q]: row i goes on along ``m_axis``, pixel q along ``p_axis``."""
+    tile = tile.reshape(m, p, LANES)  # a row of vectors is a tile of one row
     for i in range(m):
         for q in range(p):
             place = list(index)
