@@ -68,12 +68,20 @@ def as_float(operation: str, name: str, array: object, dtype: np.typing.DTypeLik
     return np.ascontiguousarray(given, dtype).reshape(given.shape)
 
 
+def _read_only_planes(images: np.ndarray) -> np.ndarray:
+    """View (N, C, H, W) or (N, features) as (N, C, S), never to be written to."""
+    # Whether the caller's array can be written to would otherwise be one more signature to compile.
+    view = images.reshape(images.shape[0], images.shape[1], -1)
+    view.flags.writeable = False
+    return view
+
+
 def pack(x: np.ndarray, out: Blocks, index: np.ndarray | None = None) -> Blocks:
     """Copy images ``x[index]`` (all if None), of the dtype of ``out``, into the lane blocks ``out``."""
     if index is None:
         index = np.arange(x.shape[0])
     if out.n:
-        lanes.pack(x.reshape(x.shape[0], x.shape[1], -1), index, planes(out.array))
+        lanes.pack(_read_only_planes(x), index, planes(out.array))
     return out
 
 
@@ -82,7 +90,7 @@ def pack_pixels(x: np.ndarray, table: np.ndarray, out: Blocks, index: np.ndarray
     if index is None:
         index = np.arange(x.shape[0])
     if out.n:
-        lanes.pack_pixels(x.reshape(x.shape[0], x.shape[1], -1), index, table, planes(out.array))
+        lanes.pack_pixels(_read_only_planes(x), index, table, planes(out.array))
     return out
 
 

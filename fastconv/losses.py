@@ -72,6 +72,8 @@ def check_labels(operation: str, labels: object, n: int, classes: int) -> np.nda
         If one is not from 0 to classes - 1; the message says which.
     """
     array = np.asarray(labels)
+    if isinstance(labels, np.ma.MaskedArray):
+        raise TypeError(f"{operation}: expected labels as a plain array, got a masked array: fill it first")
     if array.dtype.kind not in "iu":
         raise TypeError(f"{operation}: expected labels as whole numbers, got {array.dtype}")
     if array.shape != (n,):
@@ -81,7 +83,7 @@ def check_labels(operation: str, labels: object, n: int, classes: int) -> np.nda
         raise ValueError(
             f"{operation}: expected labels from 0 to {classes - 1}, got {array[wrong[0]]} at position {wrong[0]}"
         )
-    return np.ascontiguousarray(array, np.int64)
+    return np.require(array, np.int64, ["C", "A", "W"])  # one type for the compiler
 
 
 class CrossEntropyLoss(Loss):

@@ -131,6 +131,8 @@ class Sequential(Layer):
             return self.layers[key]
         part = Sequential.__new__(Sequential)
         names = [(parameter, parameter.name) for parameter in self.parameters()]
+        for parameter, _ in names:
+            _ = parameter.value  # draws it now, from this model's seed and place, not from the slice's
         part.__init__(*self.layers[key])
         for parameter, name in names:
             parameter.name = name

@@ -1,12 +1,11 @@
 """Input files as bytes: gzip is unpacked on the way, and every failure is a DataError."""
 
 import gzip
-import io
 import os
 import stat
 import zlib
 from pathlib import Path
-from typing import BinaryIO, Self, cast
+from typing import BinaryIO, Protocol, Self, cast
 
 from fastconv.data.errors import DataError, reason
 
@@ -117,16 +116,16 @@ class InputFile:
             )
         return piece
 
-    def read_all(self, count: int) -> bytearray:
-        """Return the next ``count`` bytes; fewer only at the end of the file.
 
-        Memory grows with what has come, so that a header may ask for terabytes without harm.
-        """
-        return read_all(self, count)
+class _Readable(Protocol):
+    def read(self, count: int, /) -> bytes: ...
 
 
-def read_all(stream: "InputFile | io.BufferedIOBase", count: int) -> bytearray:
-    """Return ``count`` bytes of ``stream`` in pieces, fewer only at its end."""
+def read_all(stream: _Readable, count: int) -> bytearray:
+    """Return the next ``count`` bytes of ``stream``; fewer only at its end.
+
+    Memory grows with what has come, so that a header may ask for terabytes without harm.
+    """
     content = bytearray()
     while len(content) < count and (piece := stream.read(min(_PIECE, count - len(content)))):
         content += piece

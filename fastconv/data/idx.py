@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fastconv.data.dataset import Dataset
 from fastconv.data.errors import DataError
-from fastconv.data.files import InputFile, StrPath
+from fastconv.data.files import InputFile, StrPath, read_all
 
 Part = Literal["train", "test"]
 
@@ -67,7 +67,7 @@ def read_idx(path: StrPath) -> NDArray[np.uint8]:
             there = file.size * _DEFLATE_LIMIT if file.packed else file.size - 4 - 4 * axes
             if there < count or (there > count and not file.packed):
                 raise _wrong_length(file, shape, ("at most " if file.packed else "") + f"{there:,}")
-        values = file.read_all(count)
+        values = read_all(file, count)
         # Reading past the end also makes gzip compare its checksum.
         if len(values) < count or file.read(1):
             raise _wrong_length(file, shape, "more" if len(values) == count else f"{len(values):,}")

@@ -38,15 +38,17 @@ def load(path: StrPath | None = None) -> Dataset:
     path = Path(path)
     if path.is_dir():
         return read_idx_folder(path)
+    if path.exists() and not path.is_file():  # what a pipe gave is gone: it cannot be opened twice
+        return read_csv(path)
     with InputFile("load", path) as file:
-        start = b"" if file.size is None else file.read(16)
-        if file.size is not None and not start:
+        start = file.read(16)
+        if not start:
             raise file.error(f"expected {_KINDS}, got an empty file")
     if start.startswith(_ZIP_MAGIC):
         return read_npz(path)
     if is_idx(start):
         return _read_images(path)
-    if file.size is None or _is_text(start):
+    if _is_text(start):
         return read_csv(path)
     suffixes = path.suffixes[-2:]
     if ".npz" in suffixes:

@@ -21,6 +21,7 @@ from fastconv.data.files import InputFile, StrPath, is_bomb, read_all
 _NAMES = (("images", "labels"), ("x", "y"), ("x_train", "y_train"))
 _CHANNELS = (1, 3, 4)
 _LONGEST_HEADER = 10_000
+_ENTRY = b"PK\x01\x02"  # begins each entry of a zip file's directory
 
 # All that zipfile raises for a damaged archive: also a version of the format that it does not know
 # (NotImplementedError), a flag that says encrypted (RuntimeError), and offsets that lead nowhere.
@@ -49,9 +50,11 @@ def read_npz(path: StrPath) -> Dataset:
     with InputFile("read_npz", path) as file:
         try:
             with zipfile.ZipFile(file.path) as archive:
-                # zipfile compares a member's two headers only when it is opened. A damaged name would otherwise make
-                # the labels vanish without a word.
+                # One damaged bit can make the labels vanish without a word: in a name, which zipfile compares with its
+                # second copy only when the member is opened, or in a length, so that one entry swallows the next.
                 for member in archive.infolist():
+                    if _ENTRY in member.extra + member.comment:
+                        raise zipfile.BadZipFile("an entry inside another")
                     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                         raise file.error(
                             f"{member.filename}: expected a stored or deflated member (0 or 8), got compression "
@@ -98,8 +101,8 @@ def _read_array(file: InputFile, archive: zipfile.ZipFile, name: str) -> NDArray
         shape, fortran_order, dtype = read_header(start, max_header_size=_LONGEST_HEADER)
     except (ValueError, SyntaxError, TokenError, TypeError, OverflowError, RecursionError, MemoryError) as error:
         raise file.error(f"array {name}: its header is damaged ({reason(error)}); save it again") from error
-    if dtype.hasobject:
-        raise file.error(f"array {name}: expected numbers, got Python objects, which are never loaded")
+    if dtype.hasobject or dtype.itemsize == 0:
+        raise file.error(f"array {name}: expected numbers, got dtype {dtype}; Python objects are never loaded")
     length = len(content) - start.tell()
     if min(shape, default=0) < 0 or prod(shape) * dtype.itemsize != length:
         raise file.error(

@@ -66,7 +66,7 @@ def _held_out(n: int, held_out: float) -> int:
                 f"split: expected a fraction from 0 to below 1, or a whole number of images, got {held_out}; "
                 "for 10 % write 0.1"
             )
-        count = 0 if held_out == 0 else max(1, round(n * float(held_out)))
+        count = max(1, round(n * float(held_out))) if held_out else 0
     else:
         count = _whole("split", "held_out", held_out)
     if count and count >= n:

@@ -244,8 +244,13 @@ class Layer:
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return the output's shape for an input's, both with the batch axis; raises ShapeError if it does not fit."""
-        # One image is enough to ask, and costs no memory.
-        return (shape[0], *self.plan((1, *shape[1:]), Workspace(self.dtype))[1:])
+        try:
+            # One image is enough to ask, and costs no memory.
+            out = self.plan((1, *shape[1:]), Workspace(self.dtype))
+        except ShapeError:
+            self.plan(shape, Workspace(self.dtype))  # says it with the shape that came
+            raise
+        return (shape[0], *out[1:])
 
     def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:
         """Apply the layer to a batch.

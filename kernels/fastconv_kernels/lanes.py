@@ -50,7 +50,12 @@ def pack_pixels(images, index, table, x):
 
 @kernel()
 def pack(images, index, x):
-    """Copy the chosen images, float[N, C, S], into lane blocks; arguments and races as in ``pack_pixels``."""
+    """Copy the chosen images, float[N, C, S], into lane blocks; arguments as in ``pack_pixels``.
+
+    Notes
+    -----
+    Race-free: task (b, c) is the only writer of ``x[b, c]``.
+    """
     B, C, S, _ = x.shape
     n = index.shape[0]
     for task in prange(B * C):

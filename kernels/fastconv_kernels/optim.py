@@ -8,10 +8,6 @@ Equations (24) to (26) of docs/backprop.md, in PyTorch's form.  w is the paramet
     Adam   g += d w;  m = b1 m + (1-b1) g;  s = b2 s + (1-b2) g*g
            w -= r / (1 - b1**t) * m / (sqrt(s) / sqrt(1 - b2**t) + eps)                                 (25)
     AdamW  as Adam, but w *= 1 - r d  instead of  g += d w                                              (26)
-
-Notes
------
-Race-free: each task is the only writer of its chunk.  No element looks at another, so the thread count cannot matter.
 """
 
 import numpy as np
@@ -24,7 +20,12 @@ CHUNK = 4096
 
 @kernel()
 def sgd(value, grad, velocity, lr, momentum, nesterov, weight_decay):
-    """Write equation (24) into ``value`` and ``velocity``; arrays float[K], which must not overlap."""
+    """Write equation (24) into ``value`` and ``velocity``; arrays float[K], which must not overlap.
+
+    Notes
+    -----
+    Race-free: each task is the only writer of its chunk, and no element looks at another.
+    """
     K = value.shape[0]
     rate, mu, decay = value.dtype.type(lr), value.dtype.type(momentum), value.dtype.type(weight_decay)
     for task in prange(-(-K // CHUNK)):
@@ -42,6 +43,10 @@ def adam(value, grad, mean, square, lr, beta1, beta2, eps, weight_decay, decoupl
     """Write equation (25), or (26) if ``decoupled``, into ``value``, ``mean`` and ``square``; arrays float[K].
 
     ``correction1`` is 1 - beta1**t and ``correction2`` is sqrt(1 - beta2**t), float64, for the step t = 1, 2, ...
+
+    Notes
+    -----
+    Race-free: each task is the only writer of its chunk, and no element looks at another.
     """
     K = value.shape[0]
     b1, b2, epsilon = value.dtype.type(beta1), value.dtype.type(beta2), value.dtype.type(eps)

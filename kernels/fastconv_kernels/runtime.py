@@ -13,6 +13,7 @@ from functools import wraps
 from pathlib import Path
 
 import numba
+import numpy as np
 from numba import config, njit
 from numba.core import event
 from numba.np.ufunc import parallel as numba_pool
@@ -176,7 +177,7 @@ def kernel(parallel=True):
 
     def compile_lazily(function):
         if INTERPRETED:
-            return function
+            return np.errstate(all="ignore")(function)  # compiled arithmetic does not warn either
         flags = {"parallel": _PRANGE_ONLY if parallel else False, "error_model": "numpy", "nogil": True}
         dispatcher = njit(**flags)(function)
         dispatcher._cache = KernelCache(function, repr(flags))

@@ -1,0 +1,278 @@
+"""The command line: its options, and what becomes of errors.  What each command does is in ``fastconv/commands/``.
+
+Nothing heavy is imported before a command is known, so that ``fastconv --help`` answers at once.
+"""
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from math import isfinite
+from typing import NoReturn
+
+from fastconv import __version__
+from fastconv.commands.interrupts import Interrupted, Interrupts
+
+EPOCHS, BATCH_SIZE, VALIDATION = 15, 64, 0.1
+MODEL, OPTIMIZER, SCHEDULE = "lenet5", "sgd", "one-cycle"
+
+DESCRIPTION = "Train and use convolutional networks on the cores of this machine."
+EXAMPLES = """\
+examples:
+  fastconv train                                     the built-in digits, as a first try
+  fastconv train train.csv --test test.csv           from Kaggle's files to a submission
+  fastconv predict runs/train-001 test.csv -o submission.csv
+
+exit codes: 0 done | 1 failed | 2 wrong options or data | 130 interrupted, run saved
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+# ----------------------------------------------------------------------------------------------------- option values
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    def whole(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text!r}")
+        return value
+
+    return whole
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
+def _rate(text: str) -> float:
+    value = _number(text)
+    if not (isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"expected a finite number above 0, got {text!r}")
+    return value
+
+
+def _fraction(text: str) -> float:
+    value = _number(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"expected a fraction from 0 to below 1, such as 0.1 for 10 %, got {text!r}")
+    return value
+
+
+def _image_shape(text: str) -> tuple[int, int, int]:
+    sizes = [int(part) if part.isdecimal() else 0 for part in text.split("x")]
+    if len(sizes) != 3 or min(sizes) < 1:
+        raise argparse.ArgumentTypeError(f"expected channels x height x width, such as 1x28x28, got {text!r}")
+    return sizes[0], sizes[1], sizes[2]
+
+
+# ---------------------------------------------------------------------------------------------------------- commands
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", nargs="?", metavar="DATA", help="labelled images (default: the built-in digits)")
+    parser.add_argument("--test", metavar="TEST", help="images to write a submission for")
+    parser.add_argument("--model", default=MODEL, metavar="NAME", help="lenet5 or lenet_seed (default: %(default)s)")
+    parser.add_argument(
+        "--epochs",
+        type=_whole(1),
+        default=EPOCHS,
+        metavar="N",
+        help="times to visit every image (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--batch-size", type=_whole(1), default=BATCH_SIZE, metavar="N", help="images in a step (default: %(default)s)"
+    )
+    parser.add_argument("--lr", type=_rate, metavar="X", help="highest learning rate (default: the optimizer's)")
+    parser.add_argument(
+        "--val",
+        type=_fraction,
+        default=VALIDATION,
+        metavar="X",
+        help="fraction of the images to hold out and measure on; 0 for none (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed", type=_whole(0), default=0, metavar="N", help="what weights, split and order follow from (default: 0)"
+    )
+    parser.add_argument(
+        "--augment",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="move images by up to a pixel, anew in each epoch (default: yes)",
+    )
+    _add_threads(parser)
+    parser.add_argument("--out", metavar="DIR", help="the run's folder (default: runs/train-001, -002, ...)")
+    parser.add_argument(
+        "--optimizer", default=OPTIMIZER, metavar="NAME", help="sgd, adam or adamw (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--schedule",
+        default=SCHEDULE,
+        metavar="NAME",
+        help="of the learning rate: constant, step, cosine or one-cycle (default: %(default)s)",
+    )
+
+
+def _add_predict(parser: argparse.ArgumentParser) -> None:
+    _add_run(parser)
+    parser.add_argument("data", metavar="DATA", help="images, with labels or without")
+    parser.add_argument(
+        "-o", "--output", default="submission.csv", metavar="FILE", help="what to write (default: %(default)s)"
+    )
+    parser.add_argument("--proba", action="store_true", help="write every class's probability instead of the label")
+    _add_threads(parser)
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    _add_run(parser)
+    parser.add_argument("data", metavar="DATA", help="labelled images")
+    _add_threads(parser)
+
+
+def _add_summary(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL|RUN", help="a model's name, a run's folder or a model.safetensors")
+    _add_input(parser)
+
+
+def _add_gradcheck(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "model",
+        nargs="?",
+        default=MODEL,
+        metavar="MODEL|RUN",
+        help="a model's name, a run's folder or a model.safetensors (default: %(default)s)",
+    )
+    _add_input(parser)
+
+
+def _add_bench(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quick", action="store_true", help="smaller arrays, a few seconds in all")
+    _add_threads(parser)
+
+
+def _add_warmup(parser: argparse.ArgumentParser) -> None:
+    _add_threads(parser)
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="RUN", help="a run's folder or a model.safetensors")
+
+
+def _add_input(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--input", type=_image_shape, metavar="CxHxW", help="size of an image (default: the run's, else 1x28x28)"
+    )
+
+
+def _add_threads(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threads", type=_whole(1), metavar="N", help="threads to use (default: one a core)")
+
+
+_COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
+    "train": (_add_train, "train on labelled images; leaves a folder with model, figures and submission"),
+    "predict": (_add_predict, "write a trained model's answers for images"),
+    "evaluate": (_add_evaluate, "measure a trained model on labelled images"),
+    "summary": (_add_summary, "show a model's layers, sizes and parameters"),
+    "gradcheck": (_add_gradcheck, "compare every gradient with finite differences"),
+    "bench": (_add_bench, "time each kernel beside naive loops, after comparing results"),
+    "warmup": (_add_warmup, "compile the kernels now rather than at the first training"),
+}
+
+
+def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
+    formatter = argparse.RawDescriptionHelpFormatter
+    top = _Parser("fastconv", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=formatter, allow_abbrev=False)
+    top.add_argument("--version", action="version", version=f"fastconv {__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    by_name: dict[str, _Parser] = {}
+    for name, (add, text) in _COMMANDS.items():
+        by_name[name] = commands.add_parser(name, help=text, description=text[0].upper() + text[1:], allow_abbrev=False)
+        add(by_name[name])
+    return top, by_name
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    top, by_name = _parsers()
+    arguments, unknown = top.parse_known_args(argv)
+    if unknown:
+        from difflib import get_close_matches
+
+        parser = by_name[arguments.command]
+        near = get_close_matches(unknown[0], parser._option_string_actions, 1)
+        parser.error(f"{unknown[0]!r} is unknown" + (f", did you mean {near[0]}?" if near else ""))
+    return arguments
+
+
+# ------------------------------------------------------------------------------------------------------------ errors
+
+
+def _complain(text: object) -> None:
+    """Write one line to standard error."""
+    sys.stderr.write(f"fastconv: {' '.join(str(text).splitlines())}\n")
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
+
+
+def _exit_code(error: Exception) -> int | None:
+    """Return what an error means for the shell; None for one that is a mistake of ours and deserves its traceback."""
+    from fastconv.training.errors import TrainingError
+
+    if isinstance(error, TrainingError):
+        return 1
+    return 2 if isinstance(error, ValueError | TypeError | OSError) else None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The command and its options; by default those of this process.
+
+    Returns
+    -------
+    int
+        The exit code: 0, 1 if the command failed, 2 for wrong options or data, 130 or 143 after SIGINT or SIGTERM.
+
+    Raises
+    ------
+    SystemExit
+        From argparse: with 0 after --help and --version, with 2 for wrong options.
+
+    Notes
+    -----
+    FASTCONV_DEBUG=1 shows the traceback of every error.
+    """
+    arguments = _parse(argv)
+    try:
+        with Interrupts() as interrupts, warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: _complain(f"warning: {message}")
+            return import_module(f"fastconv.commands.{arguments.command}").run(arguments, interrupts)
+    except Interrupted as interrupted:
+        _complain("interrupted")
+        return interrupted.exit_code
+    except Exception as error:
+        code = _exit_code(error)
+        if code is None or os.environ.get("FASTCONV_DEBUG"):
+            raise
+        _complain(_describe(error))
+        return code

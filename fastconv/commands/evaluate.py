@@ -1,0 +1,36 @@
+"""``fastconv evaluate``: how good a trained model is on labelled images."""
+
+import argparse
+
+from fastconv import data, terminal
+from fastconv.commands.common import CompilingNotice, say_accuracy, use_threads
+from fastconv.commands.interrupts import Interrupts
+from fastconv.commands.labels import labels_of
+from fastconv.commands.model_file import classes_for, find_run
+from fastconv.training.metrics import ClassFigures, confusion_matrix, per_class
+
+
+def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
+    """Say accuracy, loss, mistakes, and each class's figures."""
+    use_threads(arguments.threads)
+    found = find_run(arguments.model)
+    dataset = data.load(arguments.data)
+    classes = classes_for(found.model, found.name, dataset)
+    labels = labels_of(dataset, classes)
+    with CompilingNotice():
+        loss = found.model.evaluate(dataset.images, labels)["loss"]
+        matrix = confusion_matrix(labels, found.model.predict(dataset.images), classes)
+    say_accuracy("accuracy", matrix)
+    terminal.say(f"loss {loss:.4f}")
+    terminal.say()
+    terminal.say("class  precision  recall  images")
+    for figures in per_class(matrix):
+        terminal.say(_line(figures))
+    return 0
+
+
+def _line(figures: ClassFigures) -> str:
+    precision, recall = (
+        "-" if value is None else f"{value:.4f}" for value in (figures["precision"], figures["recall"])
+    )
+    return f"{figures['label']:>5}  {precision:>9}  {recall:>6}  {figures['support']:>6,}"

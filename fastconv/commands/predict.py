@@ -1,0 +1,44 @@
+"""``fastconv predict``: a trained model's answers for images, as Kaggle takes them."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastconv import data, io, terminal
+from fastconv.commands.common import CompilingNotice, use_threads
+from fastconv.commands.errors import UsageError
+from fastconv.commands.interrupts import Interrupts
+from fastconv.commands.model_file import classes_for, find_run
+
+
+def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
+    """Write labels, or probabilities with --proba."""
+    use_threads(arguments.threads)
+    output = Path(arguments.output)
+    _check_output(output)
+    found = find_run(arguments.model)
+    dataset = data.load(arguments.data)
+    classes_for(found.model, found.name, dataset)
+    with CompilingNotice():
+        answers = (found.model.predict_proba if arguments.proba else found.model.predict)(dataset.images)
+    replaced = ", replaced" if output.exists() else ""
+    (write_probabilities if arguments.proba else data.write_submission)(output, answers)
+    terminal.say(f"wrote {output}: {terminal.count(len(dataset), 'row')}{replaced}")
+    return 0
+
+
+def _check_output(path: Path) -> None:
+    """Find out before the work, not after it."""
+    if path.is_dir():
+        raise UsageError(f"{path}: expected the name of a file to write, got a folder; name one with -o")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {path.parent}; create it, or name another file with -o")
+
+
+def write_probabilities(path: Path, probabilities: NDArray[np.floating]) -> None:
+    """Write ``ImageId,0,1,...``: a row for each image, a column for each class, six digits."""
+    header = ",".join(["ImageId", *map(str, range(probabilities.shape[1]))])
+    rows = (",".join([str(n), *(f"{p:.6g}" for p in row)]) for n, row in enumerate(probabilities.tolist(), 1))
+    io.write_atomically(path, "\n".join([header, *rows, ""]).encode("ascii"))

@@ -1,0 +1,239 @@
+"""``fastconv train``: from labelled images to a folder with a trained model, its figures and a submission."""
+
+import argparse
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastconv import data, models, optim, schedules, terminal
+from fastconv.commands.common import CompilingNotice, quoted, say_accuracy, say_machine, use_threads
+from fastconv.commands.errors import UsageError
+from fastconv.commands.interrupts import Interrupted, Interrupts
+from fastconv.commands.labels import labels_of
+from fastconv.commands.machine import describe_machine
+from fastconv.commands.model_file import classes_for
+from fastconv.commands.warmup import compile_kernels
+from fastconv.data import Dataset
+from fastconv.optim import Optimizer
+from fastconv.schedules import Schedule
+from fastconv.sequential import Sequential
+from fastconv.training import Callback, History, KeepBest, TrainingError, fit
+from fastconv.training.callbacks import Run
+from fastconv.training.evaluation import BATCH
+from fastconv.training.metrics import confusion_matrix, per_class, wilson_interval
+from fastconv.training.normalize import normalization_of
+from fastconv.training.progress import Progress
+from fastconv.training.run_folder import CONFIG, METRICS, MODEL, SUBMISSION, Recorder, RunFolder, check_free
+from fastconv.training.shift import RandomShift
+from fastconv_kernels.runtime import get_num_threads
+
+
+class _Job(NamedTuple):
+    """All that a run is made of, checked."""
+
+    arguments: argparse.Namespace
+    model: Sequential
+    optimizer: Optimizer
+    schedule: Schedule
+    dataset: Dataset
+    labels: NDArray[np.int64]
+    train: NDArray[np.int64]
+    held_out: NDArray[np.int64]
+    test: Dataset | None
+
+
+def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
+    """Read, check, train, keep, report."""
+    use_threads(arguments.threads)
+    if arguments.out is not None:
+        check_free(arguments.out)  # before the data are read, which may take a while
+    job = _read(arguments)
+    folder = RunFolder(arguments.out)
+    try:
+        folder.write_json(CONFIG, _config(job, folder))
+        _say_job(job, folder)
+        _compile(job)
+        history = _fit(job, folder, interrupts)
+    except Interrupted:
+        if not folder.file(MODEL).exists():
+            folder.discard()
+        raise
+    matrix = _finish(job, folder, history, interrupts)
+    _report(job, folder, matrix, interrupts)
+    return interrupts.exit_code or 0
+
+
+# ------------------------------------------------------------------------------------------------------ before training
+
+
+def _read(arguments: argparse.Namespace) -> _Job:
+    """Read all files and check that everything fits together."""
+    optimizer, schedule = optim.by_name(arguments.optimizer, arguments.lr), schedules.by_name(arguments.schedule)
+    if arguments.model not in models.NAMES:
+        raise UsageError(f"--model: expected one of {', '.join(models.NAMES)}, got {arguments.model!r}")
+    say_machine()
+    dataset = data.load(arguments.data)
+    labels = labels_of(dataset)
+    _check_classes(dataset)
+    model = models.create(arguments.model, dataset.num_classes, arguments.seed)
+    classes_for(model, arguments.model, dataset)
+    test = None if arguments.test is None else data.load(arguments.test)
+    if test is not None and test.images.shape[1:] != dataset.images.shape[1:]:
+        raise UsageError(
+            f"{test.source}: expected images of {_size(dataset)} as in {dataset.source}, got {_size(test)}; "
+            "give test images of the same size"
+        )
+    train, held_out = data.split(len(dataset), arguments.val, arguments.seed)
+    model.normalization = normalization_of(dataset.images, train)
+    return _Job(arguments, model, optimizer, schedule, dataset, labels, train, held_out, test)
+
+
+def _check_classes(dataset: Dataset) -> None:
+    classes = dataset.num_classes
+    if classes < 2:
+        raise UsageError(f"{dataset.source}: expected at least two classes, got label 0 alone; add images of others")
+    if classes > len(dataset):
+        raise UsageError(
+            f"{dataset.source}: expected labels from 0 upwards without gaps, got label {classes - 1} in "
+            f"{terminal.count(len(dataset), 'image')}; number the classes from 0"
+        )
+
+
+def _size(dataset: Dataset) -> str:
+    return "x".join(map(str, dataset.images.shape[1:]))
+
+
+def _config(job: _Job, folder: RunFolder) -> dict[str, Any]:
+    """Return what another person needs to repeat the run."""
+    optimizer = {name: value for name, value in vars(job.optimizer).items() if not name.startswith("_")}
+    options = vars(job.arguments) | {"lr": job.optimizer.lr, "threads": get_num_threads(), "out": str(folder.path)}
+    return {
+        **describe_machine(),
+        "options": options,
+        "optimizer": {name: value for name, value in optimizer.items() if name != "steps"},
+        "parameters": sum(parameter.size for parameter in job.model.parameters()),
+        "normalization": job.model.normalization._asdict(),
+        "data": {
+            "source": job.dataset.source,
+            "sha256": job.dataset.sha256(),
+            "image_shape": list(job.dataset.images.shape[1:]),
+            "classes": job.dataset.num_classes,
+            "train": len(job.train),
+            "validation": len(job.held_out),
+        },
+        "test": job.test and {"source": job.test.source, "sha256": job.test.sha256(), "images": len(job.test)},
+    }
+
+
+def _say_job(job: _Job, folder: RunFolder) -> None:
+    parts = f"{len(job.train):,} train / {len(job.held_out):,} validation, {job.dataset.num_classes} classes"
+    terminal.say(f"data   {job.dataset.source}: {parts}")
+    parameters = job.model.parameters()
+    size = sum(parameter.value.nbytes for parameter in parameters) / 1024
+    terminal.say(f"model  {job.arguments.model}, {sum(p.size for p in parameters):,} parameters ({size:,.0f} KB)")
+    terminal.say(f"run    {folder.path}")
+
+
+def _compile(job: _Job) -> None:
+    """Compile what the run needs before its clock starts."""
+    step, n = job.arguments.batch_size, len(job.train)
+    predicted = [size for part in (job.held_out, job.test or ()) for size in (min(BATCH, len(part)), len(part) % BATCH)]
+    with CompilingNotice():
+        compile_kernels(job.model, job.dataset.images.shape[1:], job.optimizer, (min(step, n), n % step), predicted)
+
+
+# ------------------------------------------------------------------------------------------------------------- training
+
+
+class _StopInOrder(Callback):
+    """Lets the first Ctrl-C end training after the current batch."""
+
+    def __init__(self, interrupts: Interrupts) -> None:
+        self._interrupts = interrupts
+
+    def on_train_begin(self, run: Run) -> None:
+        """From here on there is something to keep."""
+
+        def stop() -> None:
+            run.stop = True
+
+        self._interrupts.stop_with(stop)
+
+
+def _fit(job: _Job, folder: RunFolder, interrupts: Interrupts) -> History:
+    best, images = KeepBest(), np.require(job.dataset.images, requirements="W")
+    callbacks: list[Callback] = [_StopInOrder(interrupts), best, Recorder(folder, best)]
+    if job.arguments.augment:
+        callbacks.append(RandomShift(images, job.train, job.arguments.seed))
+    try:
+        with Progress(get_num_threads()) as progress:
+            return fit(
+                job.model,
+                images,
+                job.labels,
+                epochs=job.arguments.epochs,
+                batch_size=job.arguments.batch_size,
+                optimizer=job.optimizer,
+                schedule=job.schedule,
+                validation_split=job.arguments.val,
+                seed=job.arguments.seed,
+                callbacks=[*callbacks, progress],
+                verbose=False,
+            )
+    except TrainingError as error:
+        if best.record is None:
+            raise
+        kept = f"the best model before it, of epoch {best.record['epoch']}, is in {folder.path}"
+        raise TrainingError(f"{error}; {kept}") from error
+
+
+# ------------------------------------------------------------------------------------------------------- after training
+
+
+def _finish(job: _Job, folder: RunFolder, history: History, interrupts: Interrupts) -> NDArray[np.int64] | None:
+    """Write model, metrics and submission; return the confusion matrix of the images held out, if any were."""
+    folder.save(job.model)
+    matrix, loss = None, None
+    if len(job.held_out):
+        images, labels = job.dataset.images[job.held_out], job.labels[job.held_out]
+        matrix = confusion_matrix(labels, job.model.predict(images), job.dataset.num_classes)
+        loss = job.model.evaluate(images, labels)["loss"]
+    folder.write_json(METRICS, _metrics(job, history, matrix, loss, interrupts))
+    if job.test is not None and interrupts.exit_code is None:
+        data.write_submission(folder.file(SUBMISSION), job.model.predict(job.test.images))
+    return matrix
+
+
+def _metrics(
+    job: _Job, history: History, matrix: NDArray[np.int64] | None, loss: float | None, interrupts: Interrupts
+) -> dict[str, Any]:
+    best, seconds = history.best, history[-1]["time"] if history else 0.0
+    return {
+        "val_accuracy": None if matrix is None else int(matrix.trace()) / int(matrix.sum()),
+        "interval95": None if matrix is None else wilson_interval(int(matrix.trace()), int(matrix.sum())),
+        "val_loss": loss,
+        "epochs": len(history),
+        "best_epoch": best and best["epoch"],
+        "train_seconds": round(seconds, 3),
+        "images_per_second": round(len(history) * len(job.train) / seconds) if seconds else None,
+        "interrupted": interrupts.exit_code is not None,
+        "per_class": None if matrix is None else per_class(matrix),
+        "confusion_matrix": None if matrix is None else matrix.tolist(),
+    }
+
+
+def _report(job: _Job, folder: RunFolder, matrix: NDArray[np.int64] | None, interrupts: Interrupts) -> None:
+    if interrupts.exit_code is not None:
+        terminal.say(f"interrupted: what was best so far is kept in {folder.path}")
+    if matrix is None:
+        terminal.say("no validation (--val 0): the last weights are kept")
+    else:
+        say_accuracy("val accuracy", matrix)
+    submission = folder.file(SUBMISSION)
+    if submission.exists() and job.test is not None:
+        terminal.say(f"wrote  {submission}: {terminal.count(len(job.test), 'row')}")
+    else:
+        terminal.say(f"run    {folder.path}")
+        test = job.arguments.test or "test.csv"
+        terminal.say(f"next   {quoted('fastconv', 'predict', folder.path, test, '-o', SUBMISSION)}", wrap=False)

@@ -1,0 +1,62 @@
+"""``fastconv warmup``: the kernels compiled now, rather than at the first training."""
+
+import argparse
+from collections.abc import Iterable
+from copy import deepcopy
+from time import perf_counter
+
+import numpy as np
+
+from fastconv import models, optim, terminal
+from fastconv.commands.common import CompilingNotice, say_machine, use_threads
+from fastconv.commands.interrupts import Interrupts
+from fastconv.losses import CrossEntropyLoss
+from fastconv.optim import Optimizer
+from fastconv.sequential import Sequential
+from fastconv.shapes import Shape
+from fastconv.training import train_step
+from fastconv_kernels.tile import LANES
+
+_LARGEST = 256  # Larger batches use the same tiles
+
+
+def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
+    """Compile what LeNet needs, for any batch size, and say how long it took."""
+    use_threads(arguments.threads)
+    say_machine()
+    began = perf_counter()
+    sizes = [*range(LANES, _LARGEST + 1, LANES)]
+    with CompilingNotice():
+        for name in models.NAMES:
+            for optimizer in optim.NAMES:
+                compile_kernels(models.create(name), (1, 28, 28), optim.by_name(optimizer), sizes, sizes)
+            models.create(name).predict_proba(np.zeros((1, 1, 28, 28), np.float32))
+    terminal.say(f"ready: every kernel of {' and '.join(models.NAMES)} in {perf_counter() - began:.1f} s")
+    return 0
+
+
+def compile_kernels(
+    model: Sequential, image_shape: Shape, optimizer: Optimizer, trained: Iterable[int], predicted: Iterable[int]
+) -> None:
+    """Compile, or load from the cache, what batches of these sizes need; a copy of the model is worked on.
+
+    Parameters
+    ----------
+    model : Sequential
+        Gives (N, classes) for uint8 images.
+    image_shape : (C, H, W)
+    optimizer : Optimizer
+        Left as it is.
+    trained, predicted : ints
+        Batch sizes; zeros are left out.
+    """
+    model, optimizer = deepcopy(model), deepcopy(optimizer)
+    images, labels = np.zeros((_LARGEST, *image_shape), np.uint8), np.zeros(_LARGEST, np.int64)
+    for n in _distinct(trained):
+        train_step(model, CrossEntropyLoss(), optimizer, images[:n], labels[:n])
+    for n in _distinct(predicted):
+        model.predict(images[:n])
+
+
+def _distinct(sizes: Iterable[int]) -> list[int]:
+    return sorted({min(size, _LARGEST) for size in sizes if size})

@@ -1,0 +1,144 @@
+"""What training shows: a table with one line an epoch, and on a terminal a bar below it."""
+
+from collections.abc import Callable
+from time import perf_counter
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from fastconv import terminal
+from fastconv.training.callbacks import Callback, Run
+from fastconv.training.history import Record
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+_REFRESH = 0.2
+"""Seconds between two drawings of the bar: drawing must not slow a step of a millisecond."""
+_WORTH_TELLING = 10.0
+"""Seconds of training from which an estimate is worth a line."""
+
+
+class _Column(NamedTuple):
+    name: str
+    width: int
+    text: Callable[[Record], str]
+    in_narrow: bool
+    """Whether it is shown on a terminal that is too narrow for all of them."""
+
+
+_EPOCH = _Column("epoch", 5, lambda record: f"{record['epoch']}", True)
+_TRAIN_LOSS = _Column("train_loss", 10, lambda record: f"{record['train_loss']:.4f}", True)
+_TRAIN_ACC = _Column("train_acc", 9, lambda record: f"{record['train_acc'] or 0:.4f}", True)
+_VAL_LOSS = _Column("val_loss", 8, lambda record: f"{record['val_loss'] or 0:.4f}", False)
+_VAL_ACC = _Column("val_acc", 7, lambda record: f"{record['val_acc'] or 0:.4f}", True)
+_LR = _Column("lr", 7, lambda record: _rate(record["lr"]), False)
+_SPEED = _Column("img/s", 7, lambda record: f"{record['images_per_s']:,.0f}", False)
+
+
+def _rate(lr: float) -> str:
+    return f"{lr:.4f}" if lr >= 5e-5 else f"{lr:.0e}"
+
+
+def duration(seconds: float) -> str:
+    """Return '0.2s', '12s', '3m20s', '2h05m'."""
+    if seconds < 9.95:
+        return f"{seconds:.1f}s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02}m"
+
+
+class Progress(Callback):
+    """Shows training as it goes on; use it in a ``with``, which takes the bar away whatever happens.
+
+    Parameters
+    ----------
+    threads : int
+        For the estimate's line.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._bar: Bar | None = None
+        self._columns: list[_Column] = []
+        self._best = -1.0
+        self._before = self._began = self._drawn = 0.0
+        self._estimated = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def on_train_begin(self, run: Run) -> None:
+        """Start the clock, and the bar if there is a terminal for it."""
+        self._began = perf_counter()
+        if terminal.is_live():
+            self._bar = bar = _bar(run)
+            bar.start()
+
+    def on_batch_end(self, run: Run) -> None:
+        """Draw the bar anew if it is time to, or say once how long training will take."""
+        if self._bar is None and self._estimated:
+            return
+        now = perf_counter()
+        if self._bar is not None and now - self._drawn >= _REFRESH:
+            self._drawn = now
+            done = (run.epoch - 1) * run.batches + run.batch
+            left = duration((now - self._began) * (run.epochs * run.batches / done - 1))
+            self._bar.update(self._bar.task_ids[0], completed=done, epoch=run.epoch, left=left)
+            self._bar.refresh()
+        elif self._bar is None and now - self._began >= 1:
+            self._estimate(run, (now - self._began) / run.batch)
+
+    def _estimate(self, run: Run, seconds_per_batch: float) -> None:
+        self._estimated = True
+        seconds = seconds_per_batch * run.batches * run.epochs
+        if seconds >= _WORTH_TELLING:
+            epochs, threads = terminal.count(run.epochs, "epoch"), terminal.count(self._threads, "thread")
+            self._say(f"{epochs}, about {duration(seconds)} on {threads}")
+
+    def on_epoch_end(self, run: Run, record: Record) -> None:
+        """Add the epoch's line; a star marks what is the best so far."""
+        if self._bar is None and not self._estimated:
+            self._estimate(run, (perf_counter() - self._began) / run.batches)
+        if not self._columns:
+            self._columns = _columns(record["val_acc"] is not None)
+            self._say("  ".join([*(f"{column.name:>{column.width}}" for column in self._columns), "  time"]))
+        spent, self._before = record["time"] - self._before, record["time"]
+        cells = [f"{column.text(record):>{column.width}}" for column in self._columns]
+        is_best = record["val_acc"] is not None and record["val_acc"] > self._best
+        self._best = max(self._best, record["val_acc"] or 0.0)
+        self._say("  ".join([*cells, f"{duration(spent):>6}"]) + ("  *" if is_best else ""))
+
+    def _say(self, line: str) -> None:
+        if self._bar is None:
+            terminal.say(line)
+        else:
+            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _columns(has_validation: bool) -> list[_Column]:
+    measured = [_VAL_LOSS, _VAL_ACC] if has_validation else [_TRAIN_ACC]
+    columns = [_EPOCH, _TRAIN_LOSS, *measured, _LR, _SPEED]
+    wide = sum(column.width + 2 for column in columns) + 9
+    return [column for column in columns if column.in_narrow or wide <= terminal.width()]
+
+
+def _bar(run: Run) -> "Bar":
+    from rich.progress import BarColumn, TextColumn  # only a terminal pays for its import
+    from rich.progress import Progress as Bar
+
+    parts = (
+        TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+        BarColumn(None),
+        TextColumn("{task.fields[left]} left"),
+    )
+    bar = Bar(*parts, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False, expand=True)
+    bar.add_task("", total=run.epochs * run.batches, epoch=1, epochs=run.epochs, left="?")
+    return bar

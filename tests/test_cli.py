@@ -1,0 +1,457 @@
+"""The command line, end to end: what each command prints, writes and returns."""
+
+import csv
+import io
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from subprocesses import ROOT, succeed
+
+import fastconv as fc
+from fastconv import data, models, optim, schedules, terminal
+from fastconv.cli import main
+from fastconv.commands import common
+from fastconv.commands.interrupts import Interrupted, Interrupts
+
+COMMANDS = ["train", "predict", "evaluate", "summary", "gradcheck", "bench", "warmup"]
+
+
+def write_csv(path, images, labels=None):
+    names = ["label"] * (labels is not None) + [f"pixel{n}" for n in range(images[0].size)]
+    rows = images.reshape(len(images), -1)
+    rows = rows if labels is None else np.column_stack([labels, rows])
+    np.savetxt(path, rows, "%d", ",", header=",".join(names), comments="")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A folder with train.csv and test.csv: 200 and 30 of the built-in digits."""
+    folder = tmp_path_factory.mktemp("files")
+    digits = data.load()
+    write_csv(folder / "train.csv", digits.images[::50], digits.labels[::50])
+    write_csv(folder / "test.csv", digits.images[7::340])
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder(tmp_path, monkeypatch, threads):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def trained(files, tmp_path_factory):
+    """A finished run."""
+    out = tmp_path_factory.mktemp("trained") / "run"
+    assert main(["train", str(files / "train.csv"), "--test", str(files / "test.csv"), "--epochs", "2", "--out", str(out)]) == 0
+    return out
+
+
+def text_of(path):
+    return path.read_text()
+
+
+# ---------------------------------------------------------------------------------------------------------------- help
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)])
+def test_help_loads_nothing_heavy(words):
+    loaded = succeed(
+        f"""
+        import sys
+        from fastconv.cli import main
+        sys.stdout, stdout = sys.stderr, sys.stdout
+        try:
+            main({words!r})
+        except SystemExit as done:
+            assert done.code == 0
+        print([name for name in ("numba", "llvmlite", "pandas", "numpy", "rich", "safetensors") if name in sys.modules],
+              file=stdout)
+        """
+    )
+    assert loaded == "[]"
+
+
+def test_help_lists_the_commands_and_what_there_is(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = capsys.readouterr().out
+    assert all(f"    {name} " in shown for name in COMMANDS if name != "gradcheck")
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    shown = "".join(capsys.readouterr().out.split())
+    for names in (models.NAMES, optim.NAMES, schedules.NAMES):
+        assert f"{','.join(names[:-1])}or{names[-1]}" in shown
+
+
+def test_it_runs_as_a_module():
+    command = [sys.executable, "-m", "fastconv", "--version"]
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT / "kernels")]))
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"fastconv {fc.__version__}\n", "")
+
+
+# --------------------------------------------------------------------------------------------------------------- train
+
+
+def test_a_run_leaves_everything_behind(trained):
+    assert sorted(os.listdir(trained)) == [
+        "config.json",
+        "metrics.json",
+        "model.safetensors",
+        "results.csv",
+        "submission.csv",
+    ]
+    rows = list(csv.DictReader(io.StringIO(text_of(trained / "results.csv"))))
+    metrics = json.loads(text_of(trained / "metrics.json"))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert metrics["val_accuracy"] == max(float(row["val_acc"]) for row in rows)
+    assert metrics["epochs"] == 2
+    assert metrics["train_seconds"] > 0
+    assert metrics["images_per_second"] > 0
+    assert metrics["interrupted"] is False
+    assert np.sum(metrics["confusion_matrix"]) == 20
+    assert sum(figures["support"] for figures in metrics["per_class"]) == 20
+    assert metrics["interval95"][0] < metrics["val_accuracy"] < metrics["interval95"][1]
+    assert metrics["val_loss"] > 0
+
+
+def test_the_configuration_says_what_another_needs_to_repeat_it(trained, files):
+    config = json.loads(text_of(trained / "config.json"))
+    assert config["options"]["epochs"] == 2
+    assert config["options"]["seed"] == 0
+    assert config["options"]["lr"] == optim.by_name("sgd").lr
+    assert set(config["versions"]) == {"fastconv", "python", "numpy", "numba"}
+    assert config["machine"]["threads"] == fc.get_num_threads()
+    assert config["machine"]["thread_layer"] == fc.thread_layer()
+    assert config["machine"]["cpu"]
+    assert config["data"]["sha256"] == data.load(files / "train.csv").sha256()
+    assert config["data"]["train"] + config["data"]["validation"] == 200
+    assert config["test"]["images"] == 30
+    assert config["parameters"] == 61_706
+
+
+def test_what_training_prints(files, capsys):
+    assert main(["train", str(files / "train.csv"), "--epochs", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"fastconv {fc.__version__} | ")
+    assert lines[1].endswith("train.csv: 180 train / 20 validation, 10 classes")
+    assert lines[2] == "model  lenet5, 61,706 parameters (241 KB)"
+    assert lines[3] == f"run    {os.path.join('runs', 'train-001')}"
+    table = next(n for n, line in enumerate(lines) if line.startswith("epoch"))
+    assert lines[table + 1].split()[0] == "1"
+    assert lines[table + 2].startswith("val accuracy 0.")
+    assert "(95% CI 0." in lines[table + 2]
+    assert lines[table + 2].endswith(" of 20 wrong")
+    assert lines[table + 3].startswith("most confused: ")
+    assert lines[-1] == f"next   fastconv predict {os.path.join('runs', 'train-001')} test.csv -o submission.csv"
+
+
+def test_the_next_command_works(files, capsys, tmp_path, monkeypatch):
+    (tmp_path / "a b").mkdir()
+    monkeypatch.chdir(tmp_path / "a b")
+    (tmp_path / "a b" / "test.csv").write_bytes((files / "test.csv").read_bytes())
+    assert main(["train", str(files / "train.csv"), "--epochs", "1", "--out", "my run"]) == 0
+    command = capsys.readouterr().out.splitlines()[-1].removeprefix("next   fastconv ")
+    assert main(shlex.split(command)) == 0
+    assert text_of(tmp_path / "a b" / "submission.csv").startswith("ImageId,Label\n1,")
+
+
+def test_the_same_seed_gives_the_same_model_at_any_thread_count(files, tmp_path):
+    for name, options in (("a", []), ("b", ["--threads", "1"]), ("c", ["--threads", "3"]), ("d", ["--seed", "1"])):
+        assert main(["train", str(files / "train.csv"), "--epochs", "1", "--out", name, *options]) == 0
+    a, b, c, d = (fc.load(tmp_path / name / "model.safetensors").state_dict() for name in "abcd")
+    assert all((a[name] == b[name]).all() and (a[name] == c[name]).all() for name in a)
+    assert any((a[name] != d[name]).any() for name in a)
+
+
+def test_options_reach_training(files, tmp_path):
+    options = ["--model", "lenet_seed", "--optimizer", "adamw", "--schedule", "cosine", "--lr", "0.003"]
+    options += ["--batch-size", "32", "--val", "0.25", "--no-augment", "--epochs", "1", "--out", "run"]
+    assert main(["train", str(files / "train.csv"), *options]) == 0
+    config = json.loads(text_of(tmp_path / "run" / "config.json"))
+    assert config["optimizer"]["lr"] == 0.003
+    assert config["optimizer"]["betas"] == [0.9, 0.999]
+    assert config["parameters"] == 5_120
+    assert config["data"]["validation"] == 50
+    assert config["options"]["augment"] is False
+
+
+def test_without_validation_the_last_weights_are_kept(files, tmp_path, capsys):
+    assert main(["train", str(files / "train.csv"), "--epochs", "2", "--val", "0", "--out", "run"]) == 0
+    metrics = json.loads(text_of(tmp_path / "run" / "metrics.json"))
+    for name in ("val_accuracy", "val_loss", "interval95", "per_class", "confusion_matrix", "best_epoch"):
+        assert metrics[name] is None
+    assert metrics["epochs"] == 2
+    assert "the last weights are kept" in capsys.readouterr().out
+    fc.load(tmp_path / "run" / "model.safetensors")
+
+
+def test_the_built_in_digits_are_the_default(capsys, tmp_path):
+    assert main(["train", "--epochs", "1", "--batch-size", "256"]) == 0
+    assert "data   built-in digits: 9,000 train / 1,000 validation, 10 classes" in capsys.readouterr().out
+    assert json.loads(text_of(tmp_path / "runs/train-001/metrics.json"))["val_accuracy"] > 0.5
+
+
+def test_a_loss_that_is_not_a_number_is_a_failure(files, capsys, tmp_path):
+    assert main(["train", str(files / "train.csv"), "--lr", "1e30", "--schedule", "constant", "--out", "run"]) == 1
+    errors = capsys.readouterr().err
+    assert errors.startswith("fastconv: fit: the loss is ")
+    assert "A smaller learning rate usually helps" in errors
+    assert errors.count("\n") == 1
+
+
+# ---------------------------------------------------------------------------------------------------- predict, evaluate
+
+
+def test_predicting_gives_the_submission_again(trained, files, tmp_path, capsys):
+    for model in (trained, trained / "model.safetensors"):
+        assert main(["predict", str(model), str(files / "test.csv"), "-o", "answers.csv"]) == 0
+        assert text_of(tmp_path / "answers.csv") == text_of(trained / "submission.csv")
+    shown = capsys.readouterr().out.splitlines()
+    assert [line for line in shown if "answers" in line] == [
+        "wrote answers.csv: 30 rows",
+        "wrote answers.csv: 30 rows, replaced",
+    ]
+    rows = list(csv.reader(io.StringIO(text_of(tmp_path / "answers.csv"))))
+    assert rows[0] == ["ImageId", "Label"]
+    assert [row[0] for row in rows[1:]] == [str(n) for n in range(1, 31)]
+
+
+def test_probabilities(trained, files, tmp_path):
+    assert main(["predict", str(trained), str(files / "test.csv"), "--proba"]) == 0
+    rows = list(csv.reader(io.StringIO(text_of(tmp_path / "submission.csv"))))
+    assert rows[0] == ["ImageId", *"0123456789"]
+    values = np.array(rows[1:], float)[:, 1:]
+    np.testing.assert_allclose(values.sum(axis=1), 1, atol=1e-4)
+    labels = [int(row[1]) for row in csv.reader(io.StringIO(text_of(trained / "submission.csv"))) if row[1] != "Label"]
+    np.testing.assert_array_equal(values.argmax(axis=1), labels)
+
+
+def test_evaluating(trained, files, capsys):
+    assert main(["evaluate", str(trained), str(files / "train.csv")]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("compiling")]
+    digits = data.load(files / "train.csv")
+    expected = fc.load(trained / "model.safetensors").evaluate(digits.images, digits.labels)
+    assert lines[0].startswith(f"accuracy {expected['accuracy']:.4f} (95% CI ")
+    assert lines[0].endswith(" of 200 wrong")
+    assert f"loss {expected['loss']:.4f}" in lines
+    assert lines[-11] == "class  precision  recall  images"
+    assert [line.split()[0] for line in lines[-10:]] == list("0123456789")
+
+
+# -------------------------------------------------------------------------------------------------------- other commands
+
+
+def test_summary_of_a_name_and_of_a_run(trained, capsys):
+    assert main(["summary", "lenet5"]) == 0
+    by_name = capsys.readouterr().out
+    assert main(["summary", str(trained)]) == 0
+    assert capsys.readouterr().out == by_name
+    assert "61,706" in by_name
+    assert by_name.rstrip("\n") == models.create("lenet5").summary((1, 28, 28))
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """A model file whose images are no digits."""
+    path = tmp_path / "tiny.safetensors"
+    fc.save(fc.Sequential(fc.Flatten(), fc.Linear(32, 3)), path)
+    return str(path)
+
+
+def test_the_size_of_an_image_can_be_said(tiny, capsys):
+    assert main(["summary", tiny, "--input", "2x4x4"]) == 0
+    assert "input 2 x 4 x 4" in capsys.readouterr().out
+
+
+def test_gradcheck(tiny, capsys, monkeypatch):
+    assert main(["gradcheck", tiny, "--input", "2x4x4"]) == 0
+    assert "elements agree" in capsys.readouterr().out.splitlines()[-1]
+
+    def wrong(self, dy, work, need_dx):
+        return work.dx if need_dx else None
+
+    monkeypatch.setattr(fc.Linear, "backward_blocks", wrong)
+    assert main(["gradcheck", tiny, "--input", "2x4x4"]) == 1
+    assert "by central differences" in capsys.readouterr().out
+
+
+def test_bench_compares_before_it_times(capsys, monkeypatch):
+    from fastconv.commands import bench
+
+    monkeypatch.setattr(bench, "_SECONDS", 0.0)
+    monkeypatch.setattr(bench, "_QUICK", 3)
+    assert main(["bench", "--quick"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    table = rows[next(n for n, row in enumerate(rows) if row[0] == "kernel") + 1 :]
+    assert len(table) == 14
+    assert all(float(row[-2].replace(",", "")) > 0 for row in table)
+    monkeypatch.setattr(fc.reference, "conv2d", lambda x, weight: np.zeros((3, 16, 10, 10)))
+    assert main(["bench", "--quick"]) == 1
+    assert "conv2d forward: differs from the naive loops" in capsys.readouterr().out
+
+
+def test_warmup_says_how_long_it_took(capsys, monkeypatch):
+    from fastconv.commands import warmup
+
+    monkeypatch.setattr(warmup.models, "NAMES", ("lenet5",))
+    monkeypatch.setattr(warmup.optim, "NAMES", ("sgd",))
+    assert main(["warmup"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("ready: every kernel of lenet5 in ")
+
+
+def test_warming_up_changes_neither_model_nor_optimizer():
+    from fastconv.commands.warmup import compile_kernels
+
+    model, optimizer = models.create("lenet5"), optim.by_name("sgd")
+    before = model.state_dict()
+    compile_kernels(model, (1, 28, 28), optimizer, (16, 0), (3,))
+    assert all((before[name] == value).all() for name, value in model.state_dict().items())
+    assert optimizer.steps == 0
+
+
+# ------------------------------------------------------------------------------------------------------------- notices
+
+
+def test_compiling_is_announced_once_and_only_if_it_happens(capsys, monkeypatch):
+    tell = []
+    monkeypatch.setattr(common.runtime, "tell_before_compiling", tell.append)
+    with common.CompilingNotice():
+        pass
+    assert capsys.readouterr().out == ""
+    with common.CompilingNotice():
+        tell[-1]()
+        assert capsys.readouterr().out == "compiling kernels ..."
+    assert capsys.readouterr().out in (" 0.0 s (cached for next time)\n", " 0.0 s\n")
+    with pytest.raises(KeyboardInterrupt), common.CompilingNotice():
+        tell[-1]()
+        raise KeyboardInterrupt
+    assert capsys.readouterr().out == "compiling kernels ...\n"
+
+
+def test_a_narrow_terminal_breaks_lines_between_words(monkeypatch):
+    shown = io.StringIO()
+    shown.isatty = lambda: True
+    monkeypatch.setattr(sys, "stdout", shown)
+    monkeypatch.setattr(terminal, "width", lambda: 30)
+    terminal.say("data   built-in digits: 9,000 train / 1,000 validation")
+    terminal.say("next   fastconv predict runs/train-001 test.csv", wrap=False)
+    assert shown.getvalue().splitlines() == [
+        "data   built-in digits: 9,000",
+        "       train / 1,000",
+        "       validation",
+        "next   fastconv predict runs/train-001 test.csv",
+    ]
+
+
+# ---------------------------------------------------------------------------------------------------- signals and pipes
+
+
+def start(words, cwd):
+    """Start the command in a process that heeds Ctrl-C, even where this one was started without it."""
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += f"from fastconv.cli import main\nsys.exit(main({words!r}))"
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT / "kernels")]))
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def end(process, timeout=60):
+    """Return the exit code, the rest of the output, and the errors."""
+    try:
+        output, errors = process.communicate(timeout=timeout)
+    finally:
+        process.kill()
+    return process.returncode, output, errors
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_training_in_order(files, tmp_path, number, code):
+    process = start(["train", str(files / "train.csv"), "--epochs", "100000", "--out", "run"], tmp_path)
+    assert any(line.startswith("    1 ") for line in process.stdout)  # the first epoch has ended
+    process.send_signal(number)
+    returned, output, errors = end(process)
+    assert (returned, errors) == (code, "")
+    assert "interrupted: what was best so far is kept in run" in output
+    metrics = json.loads(text_of(tmp_path / "run" / "metrics.json"))
+    assert metrics["interrupted"] is True
+    assert 1 <= metrics["epochs"] < 100000
+    train = data.load(files / "train.csv")
+    held_out = data.split(len(train), 0.1, 0)[1]
+    model = fc.load(tmp_path / "run" / "model.safetensors")
+    assert model.evaluate(train.images[held_out], train.labels[held_out])["accuracy"] == metrics["val_accuracy"]
+    assert not [name for name in os.listdir(tmp_path / "run") if name.endswith(".tmp")]
+
+
+def test_a_signal_before_training_leaves_nothing(tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    process = start(["train", "pipe.csv", "--out", "run"], tmp_path)
+    assert process.stdout.readline().startswith("fastconv ")
+    process.send_signal(signal.SIGINT)
+    assert end(process) == (130, "", "fastconv: interrupted\n")
+    assert os.listdir(tmp_path) == ["pipe.csv"]
+
+
+def test_the_first_signal_stops_in_order_and_the_second_at_once():
+    before = signal.getsignal(signal.SIGTERM)
+    calls = []
+    with Interrupts() as interrupts:
+        interrupts.stop_with(lambda: calls.append(1))
+        signal.raise_signal(signal.SIGTERM)
+        assert (calls, interrupts.exit_code) == ([1], 143)
+        with pytest.raises(Interrupted) as raised:
+            signal.raise_signal(signal.SIGTERM)
+        assert raised.value.exit_code == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_signal_while_llvm_calls_python_is_put_off():
+    def _raw_object_cache_notify():
+        signal.raise_signal(signal.SIGTERM)
+        return "compiled"
+
+    with pytest.raises(Interrupted), Interrupts():
+        assert _raw_object_cache_notify() == "compiled"
+        for _ in range(10_000):
+            time.sleep(0.001)
+
+
+def test_ignored_signals_stay_ignored():
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with Interrupts():
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_commands_work_in_another_thread(trained, files):
+    codes = []
+    thread = threading.Thread(target=lambda: codes.append(main(["predict", str(trained), str(files / "test.csv")])))
+    thread.start()
+    thread.join(60)
+    assert codes == [0]
+
+
+def test_a_reader_that_goes_away_disturbs_nothing(files, tmp_path):
+    process = start(["train", str(files / "train.csv"), "--epochs", "2", "--out", "run"], tmp_path)
+    process.stdout.readline()
+    process.stdout.close()
+    errors = process.stderr.read()
+    assert (process.wait(60), errors) == (0, "")
+    process.stderr.close()
+    assert json.loads(text_of(tmp_path / "run" / "metrics.json"))["epochs"] == 2

@@ -1,0 +1,266 @@
+"""Numeric against analytic gradients for every layer, and ``gradcheck`` itself: what it must find and what it must not."""
+
+import re
+
+import numpy as np
+import pytest
+from numba import njit
+
+import fastconv as fc
+
+# ------------------------------------------------------------------------------------------------------ every layer
+
+LAYERS = {
+    "conv": (lambda: fc.Conv2d(2, 3, 3), (2, 2, 5, 4)),
+    "conv, all options": (lambda: fc.Conv2d(4, 6, (3, 2), (2, 3), (1, 2), (2, 1), groups=2), (2, 4, 7, 6)),
+    "conv, depthwise": (lambda: fc.Conv2d(3, 3, 3, 2, 1, groups=3, bias=False), (1, 3, 5, 6)),
+    "conv, ragged": (lambda: fc.Conv2d(1, 2, 2), (17, 1, 3, 3)),
+    "max pool": (lambda: fc.MaxPool2d(2), (2, 2, 4, 6)),
+    "max pool, overlapping": (lambda: fc.MaxPool2d((3, 2), (2, 1), (1, 0), ceil_mode=True), (2, 2, 6, 5)),
+    "avg pool": (lambda: fc.AvgPool2d(2), (2, 2, 4, 6)),
+    "avg pool, overlapping": (lambda: fc.AvgPool2d((3, 2), (2, 1), (1, 1), True, False), (2, 2, 6, 5)),
+    "linear": (lambda: fc.Linear(7, 3), (4, 7)),
+    "linear, ragged": (lambda: fc.Linear(18, 2, bias=False), (17, 18)),
+    "relu": (lambda: fc.ReLU(), (3, 8)),
+    "softmax": (lambda: fc.Softmax(), (3, 5)),
+    "softmax over channels": (lambda: fc.Softmax(), (2, 3, 2, 2)),
+    "dropout": (lambda: fc.Dropout(0.4, seed=1), (3, 2, 4, 4)),
+    "flatten": (lambda: fc.Flatten(), (2, 3, 2, 2)),
+    "fused relu": (lambda: fc.Sequential(fc.Conv2d(1, 2, 3), fc.ReLU(), fc.Flatten(), fc.Linear(8, 3), fc.ReLU()), (3, 1, 4, 4)),
+    "nested": (
+        lambda: fc.Sequential(
+            fc.Sequential(fc.Conv2d(1, 2, 3, padding=1), fc.ReLU(), fc.MaxPool2d(2)),
+            fc.Dropout(0.3),
+            fc.Sequential(fc.Flatten(), fc.Linear(8, 4)),
+            fc.Softmax(),
+        ),
+        (2, 1, 4, 4),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("few_tiles")
+@pytest.mark.parametrize(("make", "shape"), LAYERS.values(), ids=LAYERS.keys())
+def test_every_element_of_every_gradient(make, shape, rng):
+    layer = make()
+    x = rng.standard_normal(shape)
+    report = fc.gradcheck(layer, x)
+    assert report.kinks == 0
+    assert report.checked == x.size + sum(parameter.size for parameter in layer.parameters())
+    assert report.worst < 0.5
+
+
+@pytest.mark.parametrize("make", [fc.models.lenet_seed, fc.models.lenet5])
+def test_the_models(make, rng):
+    """Through the very tiles and fused steps that train, in float64."""
+    report = fc.gradcheck(make(seed=1), rng.standard_normal((2, 1, 28, 28)), max_elements=60)
+    assert report.checked > 200
+    assert report.worst < 0.5
+
+
+# ---------------------------------------------------------------------------------------------- a layer of one's own
+
+
+@njit
+def scale_forward(x, factor, y):
+    """y[b, c, s] = factor[c] * x[b, c, s], for sixteen images at once: the last axis."""
+    B, C, S, _ = x.shape
+    for b in range(B):
+        for c in range(C):
+            for s in range(S):
+                y[b, c, s] = factor[c] * x[b, c, s]
+
+
+@njit
+def scale_backward_factor(dy, x, dfactor):
+    """dfactor[c] = sum of dy * x over all pixels of channel c."""
+    B, C, S, _ = dy.shape
+    for c in range(C):
+        dfactor[c] = 0
+        for b in range(B):
+            for s in range(S):
+                dfactor[c] += (dy[b, c, s] * x[b, c, s]).sum()
+
+
+def ones(rng, shape):
+    return np.ones(shape)
+
+
+class ChannelScale(fc.Layer):
+    """Multiply each channel by a learned factor.  (N, C, ...) to the same."""
+
+    def __init__(self, channels):
+        self.factor = fc.Parameter((channels,), ones)
+
+    def own_parameters(self):
+        return {"factor": self.factor}
+
+    def config(self):
+        return {"channels": self.factor.size}
+
+    def plan(self, shape, work):
+        if shape[1] != self.factor.size:
+            raise fc.ShapeError(f"ChannelScale: expected x of shape (N, {self.factor.size}, ...), got {shape}")
+        work.y, work.dx = work.empty(shape), work.empty(shape)
+        return shape
+
+    def forward_blocks(self, x, work, training):
+        work.x = x if training else None
+        scale_forward(pixels(x), self.factor.value, pixels(work.y))
+        return work.y
+
+    def backward_blocks(self, dy, work, need_dx):
+        scale_backward_factor(pixels(dy), pixels(work.x), self.factor.grad)
+        scale_forward(pixels(dy), self.factor.value, pixels(work.dx))
+        return work.dx
+
+
+def pixels(blocks):
+    """View (B, C, H, W, 16) as (B, C, S, 16)."""
+    B, C, *_, lanes = blocks.array.shape
+    return blocks.array.reshape(B, C, -1, lanes)
+
+
+def test_a_layer_of_ones_own_is_checked_like_any_other(rng):
+    layer = ChannelScale(3)
+    layer.factor.value = [0.5, -2, 3]
+    x = rng.standard_normal((17, 3, 2, 2))
+    np.testing.assert_allclose(layer(x), x * np.reshape([0.5, -2, 3], (3, 1, 1)), rtol=1e-6)
+    assert fc.gradcheck(layer, x).checked == x.size + 3
+    assert fc.gradcheck(
+        fc.Sequential(fc.Conv2d(1, 3, 2), ChannelScale(3), fc.Flatten()), rng.standard_normal((2, 1, 3, 3))
+    )
+    with pytest.raises(fc.ShapeError, match=r"expected x of shape \(N, 3, \.\.\.\), got \(1, 2, 2, 2\)"):
+        fc.gradcheck(layer, np.zeros((1, 2, 2, 2)))
+
+
+# ----------------------------------------------------------------------------------------------------- planted errors
+
+
+def wrong(change):
+    """Return a Linear layer whose backward pass is changed afterwards: change(layer, dx)."""
+
+    class Wrong(fc.Linear):
+        def backward_blocks(self, dy, work, need_dx):
+            dx = super().backward_blocks(dy, work, need_dx)
+            change(self, dx.array)
+            return dx
+
+    layer = Wrong(4, 3)
+    layer.bias.value = [0.1, 0.2, 0.3]
+    return layer
+
+
+def add(array, place, value):
+    array[place] += value
+
+
+@pytest.mark.parametrize(
+    ("change", "named", "difference"),
+    [
+        (lambda layer, dx: add(layer.weight.grad, (1, 2), 1e-3), "weight[1, 2]", 1e-3),
+        (lambda layer, dx: add(layer.weight.grad, (2, 0), -2e-5), "weight[2, 0]", 2e-5),
+        (lambda layer, dx: add(layer.bias.grad, 2, 5), "bias[2]", 5),
+        # Image 16 is lane 0 of the second block.
+        (lambda layer, dx: add(dx, (1, 3, 0), -0.25), "x[16, 3]", 0.25),
+    ],
+)
+def test_one_wrong_element_is_named_with_both_values_and_the_tolerance(change, named, difference, rng):
+    layer, x = wrong(change), rng.standard_normal((17, 4))
+    with pytest.raises(fc.GradientError) as caught:
+        fc.gradcheck(layer, x)
+    number = r"(-?[\d.]+(?:e[+-]\d+)?)"
+    text = rf"gradcheck: Wrong: gradient of {re.escape(named)} is {number} by backward and {number} by central "
+    found = re.fullmatch(text + rf"differences; they differ by {number}, tolerance {number}", str(caught.value))
+    assert found, caught.value
+    ours, numeric, differ, tolerance = map(float, found.groups())
+    np.testing.assert_allclose([abs(ours - numeric), differ], difference, rtol=2e-2)
+    assert tolerance < differ
+
+    upstream = np.random.default_rng(0).standard_normal((17, 3))
+    right = {"weight": upstream.T @ x, "bias": upstream.sum(axis=0), "x": upstream @ layer.weight.value.astype(float)}
+    array, place = named.rstrip("]").split("[")
+    np.testing.assert_allclose(numeric, right[array][tuple(map(int, place.split(", ")))], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layer, dx: add(layer.weight.grad, ..., 1e-5 * layer.weight.grad),
+        lambda layer, dx: add(layer.weight.grad, ..., -layer.weight.grad),
+        lambda layer, dx: layer.weight.grad.__setitem__(..., np.roll(layer.weight.grad, 1, axis=0)),
+        lambda layer, dx: add(layer.weight.grad, (0, 0), np.nan),
+        lambda layer, dx: add(dx, ..., np.inf),
+        lambda layer, dx: dx.__setitem__(..., np.roll(dx, 1, axis=-1)),
+    ],
+    ids=["a factor 1.00001", "forgotten", "rows exchanged", "NaN", "infinite", "another image's"],
+)
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
+def test_other_errors_are_found(change, rng):
+    with pytest.raises(fc.GradientError, match=r"gradcheck: Wrong: gradient of "):
+        fc.gradcheck(wrong(change), rng.standard_normal((17, 4)))
+
+
+def test_the_right_layer_passes(rng):
+    assert fc.gradcheck(wrong(lambda layer, dx: None), rng.standard_normal((17, 4))).worst < 0.5
+
+
+# -------------------------------------------------------------------------------------------------------------- kinks
+
+
+def test_relu_at_zero_is_a_kink_and_no_error():
+    report = fc.gradcheck(fc.ReLU(), np.array([[0.0, 1.0, -1.0, -0.0, 3e-6, -3e-6]]))
+    assert (report.checked, report.kinks) == (2, 4)
+    assert str(report).startswith("2 elements agree, 4 at kinks left out; largest difference ")
+
+
+def test_ties_of_a_max_pool_are_kinks_and_no_error():
+    x = np.array([[[[1.0, 1.0, 5.0, 2.0], [0.0, 0.5, 3.0, 4.0]]]])
+    report = fc.gradcheck(fc.MaxPool2d(2), x)
+    assert (report.checked, report.kinks) == (6, 2)
+
+
+def test_an_error_beside_a_kink_is_still_found():
+    class Wrong(fc.ReLU):
+        def backward_blocks(self, dy, work, need_dx):
+            dx = super().backward_blocks(dy, work, need_dx)
+            dx.array[0, 1, 0] += 1e-3
+            return dx
+
+    with pytest.raises(fc.GradientError, match=r"Wrong: gradient of x\[0, 1\]"):
+        fc.gradcheck(Wrong(), np.array([[0.0, 1.0]]))
+
+
+def test_all_kinks_is_no_agreement_of_anything():
+    report = fc.gradcheck(fc.ReLU(), np.zeros((2, 2)))
+    assert (report.checked, report.kinks, report.worst) == (0, 4, 0)
+
+
+# ---------------------------------------------------------------------------------------------------- as a good guest
+
+
+def test_the_layer_is_left_as_it_was(rng):
+    layer = fc.Sequential(fc.Linear(4, 3), fc.Dropout(0.5))
+    before, x = layer.state_dict(), rng.standard_normal((2, 4))
+    given = x.copy()
+    fc.gradcheck(layer, x)
+    assert layer.dtype == layer.layers[0].dtype == np.float32
+    assert layer.layers[1].passes == 0
+    np.testing.assert_array_equal(x, given)
+    for name, value in layer.state_dict().items():
+        np.testing.assert_array_equal(value, before[name], strict=True)
+
+
+def test_large_arrays_are_sampled(rng):
+    report = fc.gradcheck(fc.Linear(50, 10), rng.standard_normal((2, 50)), max_elements=30)
+    assert report.checked == 30 + 30 + 10
+
+
+def test_another_seed_is_another_upstream_gradient(rng):
+    reports = {fc.gradcheck(fc.Softmax(), rng.standard_normal((2, 3)), seed=seed).worst for seed in range(3)}
+    assert len(reports) == 3
+
+
+def test_an_empty_batch_is_refused():
+    with pytest.raises(ValueError, match=r"a batch with at least one image, got x of shape \(0, 4\)"):
+        fc.gradcheck(fc.Linear(4, 3), np.zeros((0, 4)))

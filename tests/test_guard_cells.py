@@ -1,0 +1,240 @@
+"""Kernels check no bounds: here every array lies between guard cells.
+
+Outputs are surrounded by a sentinel that must still be there afterwards, and filled with it: what a kernel promises to
+overwrite must not hold it any more.  Inputs are surrounded by NaN: a kernel that reads beside an input and uses what it
+finds gives another result than on arrays that lie by themselves.
+"""
+
+import numpy as np
+import pytest
+from cases import CONVOLUTIONS, POOLINGS, each_float, parametrize
+
+from fastconv import shapes
+from fastconv.shapes import pair
+from fastconv_kernels import activation, bias, conv2d, lanes, linear, loss, optim, pool2d
+from fastconv_kernels.tile import LANES
+
+MARGIN = 1024
+SENTINEL = -777
+TILES = [(1, 1), (1, 3), (2, 3)]
+
+
+class Guarded:
+    """A copy of an array inside a larger one."""
+
+    def __init__(self, array, fill):
+        self.memory = np.full(array.size + 2 * MARGIN, fill, array.dtype)
+        self.inside = self.memory[MARGIN : MARGIN + array.size].reshape(array.shape)
+        self.inside[...] = array
+        self.before = self.memory.copy()
+
+    def outside_untouched(self):
+        now = self.memory.copy()
+        now[MARGIN : MARGIN + self.inside.size] = self.before[MARGIN : MARGIN + self.inside.size]
+        return np.array_equal(now, self.before, equal_nan=now.dtype.kind == "f")
+
+    def untouched(self):
+        return np.array_equal(self.memory, self.before, equal_nan=self.memory.dtype.kind == "f")
+
+
+def check(launch, *arguments, writes, overwrites=None):
+    """Run a kernel on guarded copies of its arguments.
+
+    Parameters
+    ----------
+    writes : tuple of int
+        Which arguments it writes to.
+    overwrites : tuple of int, optional
+        Which of them it overwrites everywhere; all if None.
+    """
+    overwrites = writes if overwrites is None else overwrites
+    plain = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
+    guarded = list(arguments)
+    for i, a in enumerate(arguments):
+        if isinstance(a, np.ndarray):
+            guarded[i] = Guarded(a, SENTINEL if i in writes else np.nan if a.dtype.kind == "f" else 0)
+            if i in overwrites:
+                guarded[i].inside[...] = SENTINEL
+    launch(*plain)
+    launch(*(g.inside if isinstance(g, Guarded) else g for g in guarded))
+    for i, g in enumerate(guarded):
+        if not isinstance(g, Guarded):
+            continue
+        if i in writes:
+            assert g.outside_untouched(), f"argument {i}: written to outside"
+            np.testing.assert_array_equal(g.inside, plain[i], err_msg=f"argument {i}: read outside")
+        else:
+            assert g.untouched(), f"argument {i} is an input and was written to"
+        if i in overwrites:
+            assert not (g.inside == SENTINEL).any(), f"argument {i}: not overwritten everywhere"
+
+
+def drawn(*shape, dtype=np.float32):
+    return np.random.default_rng(0).standard_normal(shape).astype(dtype)
+
+
+def blocks_of(n):
+    return -(-n // LANES)
+
+
+# ---------------------------------------------------------------------------------------------------- convolution
+
+
+def geometry(case):
+    """Return x's and weight's and y's shape in lane blocks, and stride, padding, dilation, groups."""
+    shape, (filters, *taps), *how, groups = case
+    how = [pair(value, "", "") for value in how]
+    weight = (filters, shape[1] // groups, *taps)
+    out = shapes.conv2d(shape, weight, *how, groups)
+    n = blocks_of(shape[0])
+    return (n, *shape[1:], LANES), weight, (n, *out[1:], LANES), how, groups
+
+
+def tiles(rows, columns):
+    return [(m, p) for m, p in TILES if m <= rows and p <= columns]
+
+
+@each_float
+@parametrize(CONVOLUTIONS)
+def test_conv2d_forward(case, dtype):
+    x, weight, y, how, groups = geometry(case)
+    filters, channels, *taps = weight
+    lines = [conv2d.forward_line(*axis) for axis in zip(y[2:4], *how, strict=True)]
+    for m, p in tiles(filters // groups, y[3]):
+        packed = np.zeros(conv2d.packed_shape(groups, filters // groups, channels, taps, m), dtype)
+        check(conv2d.pack_forward, drawn(*weight, dtype=dtype), packed, writes=(1,))
+        conv2d.pack_forward(drawn(*weight, dtype=dtype), packed)
+        arguments = drawn(*x, dtype=dtype), packed, drawn(filters, dtype=dtype), np.zeros(y, dtype), *lines, True
+        check(conv2d.forward(m, p), *arguments, writes=(3,))
+
+
+@each_float
+@parametrize(CONVOLUTIONS)
+def test_conv2d_backward_filter(case, dtype):
+    x, weight, y, how, groups = geometry(case)
+    lines = [conv2d.forward_line(*axis) for axis in zip(y[2:4], *how, strict=True)]
+    arguments = drawn(*y, dtype=dtype), drawn(*x, dtype=dtype), np.zeros((x[0], *weight), dtype), *lines
+    for m, p in tiles(weight[0] // groups, weight[3]):
+        check(conv2d.backward_filter(m, p), *arguments, writes=(2,))
+
+
+@each_float
+@parametrize(CONVOLUTIONS)
+def test_conv2d_backward_input(case, dtype):
+    """All remainders together overwrite everything, each one its own pixels only."""
+    x, weight, y, how, groups = geometry(case)
+    filters, channels, *taps = weight
+    k, dy, no_bias = drawn(*weight, dtype=dtype), drawn(*y, dtype=dtype), np.zeros(channels * groups, dtype)
+    axes = [conv2d.backward_input_lines(*axis) for axis in zip(x[2:4], taps, *how, strict=True)]
+    written = np.zeros(x, int)
+    for rows, row_taps in axes[0]:
+        for columns, column_taps in axes[1]:
+            shape = groups, filters // groups, (row_taps[2], column_taps[2])
+            for m, p in tiles(channels, columns[-1]):
+                packed = np.zeros(conv2d.packed_shape(shape[0], channels, shape[1], shape[2], m), dtype)
+                check(conv2d.pack_backward_input, k, packed, row_taps, column_taps, writes=(1,))
+                conv2d.pack_backward_input(k, packed, row_taps, column_taps)
+                run, dx = conv2d.forward(m, p), np.full(x, SENTINEL, dtype)
+                check(run, dy, packed, no_bias, dx, rows, columns, False, writes=(3,), overwrites=())
+            run(dy, packed, no_bias, dx, rows, columns, False)
+            written += dx != SENTINEL
+    np.testing.assert_array_equal(written, 1)
+
+
+# -------------------------------------------------------------------------------------------------------- pooling
+
+
+@each_float
+@parametrize(POOLINGS)
+@pytest.mark.parametrize("ceil_mode", [False, True])
+def test_pooling(case, ceil_mode, dtype):
+    shape, window, stride, padding = case
+    how = [pair(v, "", "") for v in (window, window if stride is None else stride, padding)]
+    out = shapes.pool2d("", shape, *how, ceil_mode)
+    x, y = ((blocks_of(s[0]), *s[1:], LANES) for s in (shape, out))
+    images, dy, empty, dx = drawn(*x, dtype=dtype), drawn(*y, dtype=dtype), np.zeros(y, dtype), np.zeros(x, dtype)
+    check(pool2d.max_pool2d_forward, images, empty, empty, *how, writes=(1, 2))
+    check(pool2d.max_pool2d_forward, images, empty, empty[:0], *how, writes=(1,))
+    place = empty.copy()
+    pool2d.max_pool2d_forward(images, empty.copy(), place, *how)
+    check(pool2d.max_pool2d_backward, dy, place, dx, *how, writes=(2,))
+    for count_include_pad in (False, True):
+        check(pool2d.avg_pool2d_forward, images, empty, *how, count_include_pad, writes=(1,))
+        check(pool2d.avg_pool2d_backward, dy, dx, *how, count_include_pad, writes=(1,))
+
+
+# --------------------------------------------------------------------------------------------------------- linear
+
+
+@each_float
+@pytest.mark.parametrize("blocks", [1, 2, 3, 4])
+@pytest.mark.parametrize(("inputs", "outputs"), [(1, 1), (15, 3), (16, 2), (17, 5), (33, 4), (49, 7), (64, 1)])
+def test_linear(blocks, inputs, outputs, dtype):
+    x, dy = drawn(blocks, inputs, LANES, dtype=dtype), drawn(blocks, outputs, LANES, dtype=dtype)
+    w, b = drawn(outputs, inputs, dtype=dtype), drawn(outputs, dtype=dtype)
+    for m, p in tiles(outputs, blocks):
+        check(linear.forward(m, p), x, w, b, np.zeros_like(dy), True, writes=(3,))
+    for m, p in tiles(inputs, blocks):
+        check(linear.backward_input(m, p), dy, w, np.zeros_like(x), writes=(2,))
+    columns = -(-inputs // LANES)
+    transposed = np.zeros((blocks * LANES, columns * LANES), dtype)
+    check(linear.transpose_lanes, x, transposed, writes=(1,))
+    linear.transpose_lanes(x, transposed)
+    for m, p in tiles(outputs, columns):
+        check(linear.backward_weight(m, p), dy, transposed, np.zeros_like(w), writes=(2,))
+
+
+# --------------------------------------------------------------------------------------------------- all the others
+
+
+@each_float
+@pytest.mark.parametrize("n", [1, 15, 16, 17, 33])
+@pytest.mark.parametrize("size", [1, 9, lanes.STRIP + 1])
+def test_packing(n, size, dtype):
+    index = np.arange(n)[::-1].copy()
+    x = np.zeros((blocks_of(n), 2, size, LANES), dtype)
+    images, pixels = drawn(n, 2, size, dtype=dtype), np.arange(n * 2 * size, dtype=np.uint8).reshape(n, 2, size)
+    check(lanes.pack, images, index, x, writes=(2,))
+    check(lanes.pack_pixels, pixels, index, drawn(2, 256, dtype=dtype), x, writes=(3,))
+    check(lanes.unpack, drawn(*x.shape, dtype=dtype), images, writes=(1,))
+
+
+@each_float
+@pytest.mark.parametrize("shape", [(1, 1), (2, 7), (3, 40)], ids=str)
+def test_element_wise(shape, dtype):
+    x, y = drawn(*shape, LANES, dtype=dtype), np.zeros((*shape, LANES), dtype)
+    check(activation.relu_forward, x, y, writes=(1,))
+    check(activation.relu_backward, x, abs(x) - 0.5, y, writes=(2,))
+    check(activation.dropout, x, y, np.uint64(5), np.uint64(2**63), 2.0, writes=(1,))
+
+
+@each_float
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 5), (1, 10, 2)], ids=str)
+def test_softmax_and_bias(shape, dtype):
+    x, y = drawn(*shape, LANES, dtype=dtype), np.zeros((*shape, LANES), dtype)
+    check(loss.softmax_forward, x, y, False, writes=(1,))
+    check(loss.softmax_forward, x, y, True, writes=(1,))
+    check(loss.softmax_backward, x, x, y, writes=(2,))
+    for relu in (False, True):
+        shares = np.zeros(shape[:2], dtype)
+        check(bias.bias_backward, x, x[::-1].copy(), relu, shares, writes=(0, 3), overwrites=(3,))
+
+
+@each_float
+@pytest.mark.parametrize("n", [1, 15, 16, 17, 33])
+@pytest.mark.parametrize("classes", [1, 3])
+def test_losses(n, classes, dtype):
+    z = drawn(blocks_of(n), classes, LANES, dtype=dtype)
+    labels, losses, hits = np.arange(n) % classes, np.zeros(len(z)), np.zeros(len(z), np.int64)
+    check(loss.cross_entropy, z, labels, 0.1, np.zeros_like(z), losses, hits, writes=(3, 4, 5))
+    check(loss.mean_squared_error, z, z + 1, n, np.zeros_like(z), losses, writes=(3, 4))
+
+
+@each_float
+@pytest.mark.parametrize("size", [1, bias.CHUNK - 1, bias.CHUNK, bias.CHUNK + 1])
+def test_sums_and_optimisers(size, dtype):
+    value, grad, mean, square = abs(drawn(4, size, dtype=dtype))
+    check(bias.sum_shares, drawn(3, size, dtype=dtype), value, writes=(1,))
+    check(optim.sgd, value, grad, mean, 0.1, 0.9, True, 0.01, writes=(0, 2), overwrites=())
+    how = 0.1, 0.9, 0.99, 1e-8, 0.01, True, 0.1, 0.1
+    check(optim.adam, value, grad, mean, square, *how, writes=(0, 2, 3), overwrites=())

@@ -1,0 +1,316 @@
+"""Rules of this code that no tool knows: who may import whom, what a kernel may hold, what its docstring must say."""
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+KERNELS = sorted((ROOT / "kernels/fastconv_kernels").glob("*.py"))
+PACKAGE = sorted((ROOT / "fastconv").rglob("*.py"))
+TESTS = sorted((ROOT / "tests").glob("*.py"))
+OTHERS = sorted((ROOT / "benchmarks").rglob("*.py"))
+
+
+def name_of(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+def each(paths):
+    return pytest.mark.parametrize("path", paths, ids=name_of)
+
+
+def parse(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imports(path):
+    """Yield (module, where) for all imports, where being 'top', 'inside' a function, or for 'typing' alone."""
+
+    def walk(node, where):
+        for child in ast.iter_child_nodes(node):
+            here = where
+            if isinstance(child, ast.FunctionDef):
+                here = "inside"
+            elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+                here = "typing"
+            if isinstance(child, ast.Import):
+                yield from ((alias.name, here) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                assert child.level == 0, "imports are absolute here"
+                if child.module in ("fastconv", "fastconv_kernels"):
+                    yield from ((f"{child.module}.{alias.name}", here) for alias in child.names)
+                else:
+                    yield child.module, here
+            yield from walk(child, here)
+
+    return list(walk(parse(path), "top"))
+
+
+# --------------------------------------------------------------------------------------------- who may import whom
+
+# Each part of fastconv, and the parts that it may import: arrows point one way, down this page.
+# cli -> training, models, data, io -> sequential -> functional, optim, losses -> layers -> blocks -> fastconv_kernels
+EVERYTHING = None
+K = "fastconv_kernels"
+ARROWS = {
+    "reference": set(),
+    "shapes": set(),
+    "schedules": set(),
+    "terminal": set(),
+    "init": {"shapes"},
+    "blocks": {"shapes", K},
+    "layers": {"blocks", "init", "shapes", K},
+    "losses": {"blocks", "shapes", K},
+    "optim": {"layers", K},
+    "functional": {"blocks", "layers", "losses", "shapes", K},
+    "gradcheck": {"blocks", "layers"},
+    "sequential": {"blocks", "layers", "shapes", K},
+    "summary": {"layers", "shapes"},
+    "models": {"layers", "sequential"},
+    "data": set(),
+    "io": {"blocks", "layers", "sequential", "shapes"},
+    "training": {
+        "blocks", "data", "io", "layers", "losses", "models", "optim", "schedules", "sequential", "shapes", "terminal",
+    },
+    "commands": EVERYTHING,
+    "cli": EVERYTHING,
+    "__main__": EVERYTHING,
+}  # fmt: skip
+# What closes a circle, or costs too much for every import, is imported inside the function that needs it.
+ARROWS_INSIDE_FUNCTIONS = {"sequential": {"summary", "training"}, "summary": {"sequential"}}
+
+# Other people's packages, and the only parts that may import them.  NumPy is everywhere.
+GUESTS = {"pandas": {"data"}, "safetensors": {"io"}, "rich": {"commands", "terminal", "training"}}
+
+
+def part_of(path):
+    return path.relative_to(ROOT / "fastconv").parts[0].removesuffix(".py")
+
+
+@each(PACKAGE)
+def test_imports_within_fastconv_point_one_way(path):
+    part = part_of(path)
+    if part == "__init__":
+        assert {where for module, where in imports(path) if module.startswith("fastconv")} <= {"typing"}
+        return
+    assert part in ARROWS, f"new part {part!r}: give it a place in this table"
+    allowed = ARROWS[part]
+    for module, where in imports(path):
+        top, _, rest = module.partition(".")
+        if where == "typing" or top not in ("fastconv", K):
+            continue
+        target = K if top == K else rest.split(".")[0]
+        inside = ARROWS_INSIDE_FUNCTIONS.get(part, set()) if where == "inside" else set()
+        ok = allowed is EVERYTHING or target in allowed | inside | {part, "__version__"}
+        assert ok, f"{name_of(path)} must not import {module}"
+
+
+def test_the_arrows_have_no_circle():
+    done = set()
+    for part, allowed in ARROWS.items():
+        assert allowed is EVERYTHING or allowed <= done | {K}, part
+        done.add(part)
+
+
+@each(PACKAGE)
+def test_other_packages_are_imported_where_they_belong(path):
+    for module, where in imports(path):
+        top = module.split(".")[0]
+        if top in sys.stdlib_module_names or top in ("fastconv", K, "numpy") or where == "typing":
+            continue
+        assert top in GUESTS, f"{name_of(path)} must not import {module}: numba and llvmlite stay under kernels/"
+        assert part_of(path) in GUESTS[top], f"{name_of(path)} must not import {module}"
+        if top == "pandas":
+            assert where == "inside", "pandas takes 0.2 s to import"
+
+
+@each(KERNELS)
+def test_kernels_import_nothing_of_fastconv(path):
+    for module, _ in imports(path):
+        top = module.split(".")[0]
+        assert top in sys.stdlib_module_names or top in ("numpy", "numba", "llvmlite", K), module
+
+
+def test_the_oracle_imports_numpy_alone():
+    modules = {module.split(".")[0] for module, _ in imports(ROOT / "fastconv/reference.py")}
+    assert modules - set(sys.stdlib_module_names) == {"numpy"}
+
+
+def test_the_kernels_folder_is_a_source_root_and_no_package():
+    assert not (ROOT / "kernels/__init__.py").exists()
+
+
+# -------------------------------------------------------------------------------------------------- what a kernel is
+
+
+def kernels_of(path):
+    """Yield (function, parallel) for all functions marked @kernel()."""
+    for node in ast.walk(parse(path)):
+        for decorator in getattr(node, "decorator_list", []):
+            if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "kernel":
+                serial = any(k.arg == "parallel" and k.value.value is False for k in decorator.keywords)
+                yield node, not serial
+
+
+ALL_KERNELS = [(path, f, parallel) for path in KERNELS for f, parallel in kernels_of(path)]
+each_kernel = pytest.mark.parametrize(
+    ("path", "function", "parallel"), ALL_KERNELS, ids=[f"{path.stem}.{f.name}" for path, f, _ in ALL_KERNELS]
+)
+
+
+def test_there_are_kernels_to_look_at():
+    assert len(ALL_KERNELS) > 25
+    assert sum(parallel for *_, parallel in ALL_KERNELS) > 20
+
+
+@each_kernel
+def test_a_kernel_raises_checks_prints_and_allocates_nothing(path, function, parallel):
+    forbidden = (
+        ast.Raise,
+        ast.Assert,
+        ast.Try,
+        ast.With,
+        ast.Import,
+        ast.ImportFrom,
+        ast.Global,
+        ast.List,
+        ast.Dict,
+        ast.ListComp,
+    )
+    allocating = {
+        "empty",
+        "zeros",
+        "ones",
+        "full",
+        "array",
+        "arange",
+        "copy",
+        "concatenate",
+        "stack",
+        "dot",
+        "empty_like",
+    }
+    for node in ast.walk(function):
+        assert not isinstance(node, forbidden), f"{path.name}:{node.lineno}: {ast.unparse(node)}"
+        assert not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult)), "BLAS fights for the cores"
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert called != "print"
+            assert not (called.startswith("np.") and called[3:] in allocating), f"{path.name}:{node.lineno}: {called}"
+
+
+@each_kernel
+def test_a_kernel_says_what_it_computes_and_why_it_is_free_of_races(path, function, parallel):
+    text = ast.get_docstring(function)
+    assert text, f"{path.name}: {function.name} has no docstring"
+    if parallel:
+        assert re.search(r"^Race-free: \w", text, re.MULTILINE), (
+            f"{path.name}: {function.name} lacks a line 'Race-free:'"
+        )
+
+
+@each_kernel
+def test_prange_is_for_parallel_kernels_and_comes_once(path, function, parallel):
+    uses = sum(isinstance(n, ast.Call) and ast.unparse(n.func) == "prange" for n in ast.walk(function))
+    assert uses == (1 if parallel else 0)
+
+
+@each_kernel
+def test_no_sum_runs_across_tasks(path, function, parallel):
+    """``s += ...`` on a name from outside a prange is a reduction, whose order Numba leaves to the threads."""
+    for loop in (n for n in ast.walk(function) if isinstance(n, ast.For) and "prange" in ast.unparse(n.iter)):
+        assigned = {n.id for n in ast.walk(loop) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        plain = {
+            t.id for n in ast.walk(loop) if isinstance(n, ast.Assign) for t in targets(n) if isinstance(t, ast.Name)
+        }
+        loops = {n.target.id for n in ast.walk(loop) if isinstance(n, ast.For)}
+        assert assigned <= plain | loops, f"{path.name}: {function.name} adds to {assigned - plain - loops}"
+
+
+def targets(assignment):
+    for target in assignment.targets:
+        yield from target.elts if isinstance(target, ast.Tuple) else [target]
+
+
+@each(KERNELS + PACKAGE + TESTS)
+def test_no_fastmath(path):
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.keyword) and node.arg == "fastmath":
+            assert isinstance(node.value, ast.Constant), f"{name_of(path)}:{node.value.lineno}"
+            assert node.value.value is False, f"{name_of(path)}:{node.value.lineno}"
+        if isinstance(node, ast.Dict):
+            assert "fastmath" not in [getattr(key, "value", None) for key in node.keys]
+
+
+# ------------------------------------------------------------------------------------------------------ the equations
+
+
+def equations_derived():
+    """Numbers at the ends of lines of docs/backprop.md, in order."""
+    return [
+        int(n) for n in re.findall(r"\((\d+)\)$", (ROOT / "docs/backprop.md").read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+
+
+def test_every_equation_has_one_number_and_none_is_left_out():
+    found = [n for n in equations_derived() if n]
+    assert sorted(set(found)) == list(range(1, max(found) + 1))
+
+
+@each([p for p in KERNELS + PACKAGE if "commands" not in p.parts])
+def test_equations_that_are_cited_exist(path):
+    cited = set()
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            text = ast.get_docstring(node) or ""
+            cited |= {int(n) for n in re.findall(r"(?<![\w.)])\((\d{1,2})\)", text)}
+            for low, high in re.findall(r"quations? \((\d+)\) to \((\d+)\)", text):
+                cited |= set(range(int(low), int(high) + 1))
+    assert cited <= set(equations_derived()), f"{name_of(path)} cites {sorted(cited - set(equations_derived()))}"
+
+
+@pytest.mark.parametrize("name", ["activation", "bias", "conv2d", "linear", "loss", "optim", "pool2d"])
+def test_kernels_cite_their_equations(name):
+    text = (ROOT / f"kernels/fastconv_kernels/{name}.py").read_text(encoding="utf-8")
+    assert "docs/backprop.md" in text
+    assert re.search(r"[Ee]quations? \(\d+\)", text)
+
+
+# ----------------------------------------------------------------------------------------------------- and the rest
+
+# ``verbose=True`` asks fit for its lines; everything else goes through the terminal's own writer.
+MAY_PRINT = {"fastconv/cli.py", "fastconv/terminal.py", "fastconv/training/fit.py"}
+
+
+@each(KERNELS + PACKAGE)
+def test_nothing_prints_but_what_is_for_printing(path):
+    calls = [n for n in ast.walk(parse(path)) if isinstance(n, ast.Call) and ast.unparse(n.func) == "print"]
+    assert not calls or name_of(path) in MAY_PRINT
+
+
+GENERATORS = {"Generator", "default_rng", "SeedSequence", "PCG64", "Philox", "BitGenerator"}
+
+
+@each(KERNELS + PACKAGE + OTHERS)
+def test_no_global_random_state(path):
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("np.random", "numpy.random"):
+            assert node.attr in GENERATORS, f"{name_of(path)}:{node.lineno}: {ast.unparse(node)}"
+    assert "random" not in [module for module, _ in imports(path)]
+
+
+@each(TESTS)
+def test_no_test_measures_speed(path):
+    """A test that fails on a busy machine is worth nothing: benchmarks/ is where time is taken."""
+    measuring = {"perf_counter", "perf_counter_ns", "process_time", "timeit"}
+    used = {n.attr for n in ast.walk(parse(path)) if isinstance(n, ast.Attribute)}
+    used |= {n.id for n in ast.walk(parse(path)) if isinstance(n, ast.Name)}
+    assert not used & measuring
+
+
+@each(KERNELS + PACKAGE)
+def test_every_file_says_what_it_is(path):
+    assert ast.get_docstring(parse(path)), f"{name_of(path)} has no docstring"

@@ -1,0 +1,131 @@
+"""Every kernel once more as plain Python, under ``NUMBA_DISABLE_JIT=1``: for debuggers, tracebacks and coverage.
+
+There the NumPy twins of ``tile.py`` run instead of LLVM's vectors, so this also compares the two meanings of a tile.
+"""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from subprocesses import ROOT, succeed
+
+from fastconv_kernels.runtime import INTERPRETED
+
+pytestmark = pytest.mark.skipif(INTERPRETED, reason="it starts an interpreter itself")
+
+FILES = ["conv2d", "pool2d", "linear", "activation", "loss", "optim", "lanes", "bias", "guard_cells", "exactness"]
+
+
+def test_the_kernels_tests_pass_without_a_compiler():
+    """The very tests of the compiled kernels, with few drawn examples."""
+    files = [str(ROOT / "tests" / f"test_{name}.py") for name in FILES]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", *files],
+        env=os.environ | {"NUMBA_DISABLE_JIT": "1"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-10_000:]
+    passed, skipped = (int((re.search(rf"(\d+) {word}", done.stdout) or [0, 0])[1]) for word in ("passed", "skipped"))
+    assert passed > 1500
+    assert skipped < 5
+
+
+def test_a_kernel_can_be_stepped_through():
+    """A tracer, which is what a debugger is, meets the lines of a kernel and sees its variables."""
+    code = """
+    import sys
+    import numpy as np
+    from fastconv import functional as F
+
+    lines, accumulators = [], []
+
+    def step(frame, event, argument):
+        if frame.f_code.co_name == "conv2d_forward":
+            if event == "line":
+                lines.append(frame.f_lineno - frame.f_code.co_firstlineno)
+                accumulators.append(frame.f_locals.get("acc"))
+            return step
+
+    sys.settrace(step)
+    y = F.conv2d(np.arange(9.0).reshape(1, 1, 3, 3), np.ones((1, 1, 2, 2)), np.ones(1))
+    sys.settrace(None)
+    seen = [float(acc[0, 0, 0]) for acc in accumulators if acc is not None]
+    assert y.tolist() == [[[[9, 13], [21, 25]]]], y
+    assert 1.0 in seen and 9.0 in seen, "the bias, and the first sum"
+    print(len(set(lines)), len(lines))
+    """
+    distinct, steps = map(int, succeed(code, NUMBA_DISABLE_JIT="1").split())
+    assert distinct > 20
+    assert steps > 100
+
+
+def test_small_shapes_meet_every_line_of_every_kernel_and_twin():
+    """What coverage would say, for the functions that are compiled otherwise."""
+    code = """
+    import ast, sys
+    from pathlib import Path
+    import numpy as np
+    import fastconv as fc
+    import fastconv_kernels
+    from fastconv import blocks, functional as F, losses
+    from fastconv_kernels.exponential import exp, log
+
+    folder = Path(fastconv_kernels.__file__).parent
+    met = {}
+
+    def step(frame, event, argument):
+        file = frame.f_code.co_filename
+        if not file.startswith(str(folder)):
+            return None
+        met.setdefault(file, set()).add(frame.f_lineno)
+        return step
+
+    rng = np.random.default_rng(0)
+    model = fc.Sequential(
+        fc.Conv2d(2, 3, 3, stride=2, padding=1), fc.ReLU(), fc.MaxPool2d(2, 1), fc.Conv2d(3, 2, 1, padding=1), fc.ReLU(),
+        fc.AvgPool2d(2), fc.Dropout(0.5), fc.AvgPool2d(1, count_include_pad=False), fc.Flatten(), fc.Linear(8, 4), fc.ReLU(),
+        fc.ReLU(), fc.Linear(4, 3),
+    )
+    pixels, labels = rng.integers(0, 256, (17, 2, 8, 8)).astype(np.uint8), rng.integers(0, 3, 17)
+    sys.settrace(step)
+    for optimizer in (fc.SGD(0.1, 0.9, True), fc.Adam()):
+        fc.train_step(model, fc.CrossEntropyLoss(0.1), optimizer, pixels, labels)
+    fc.train_step(fc.Sequential(fc.Softmax()), fc.MSELoss(), fc.SGD(), np.ones((2, 3)), np.zeros((2, 3)))
+    model.backward_batch(losses.MSELoss().of_blocks(model.run_batch(pixels, None, True), np.zeros((17, 3))).dy, True)
+    softmax = fc.Softmax()
+    softmax.backward(softmax.forward(np.ones((2, 3)), training=True))
+    F.log_softmax(np.ones((2, 3)))
+    for x in (-1e3, 1e3, 1.0, np.inf, 0.0):
+        exp(x), log(abs(x))
+    sys.settrace(None)
+
+    def functions(tree):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                yield node
+
+    missing = []
+    for file in sorted(folder.glob("*.py")):
+        if file.name in ("runtime.py", "cache.py", "tilesize.py"):
+            continue
+        tree = ast.parse(file.read_text())
+        lowerings = [f for f in functions(tree) if f.decorator_list and "compiled_as" in ast.unparse(f.decorator_list[0])]
+        skipped = {line for f in lowerings for line in range(f.lineno, f.end_lineno + 1)}
+        if file.name == "tile.py":  # what only the compiler calls
+            helpers = [f for f in functions(tree) if f.name.startswith("_") or f.name in ("compiled_as", "register")]
+            skipped |= {line for f in helpers for line in range(f.lineno, f.end_lineno + 1)}
+        for f in functions(tree):
+            for statement in ast.walk(f):
+                is_code = isinstance(statement, ast.stmt) and not isinstance(statement, ast.FunctionDef | ast.Continue)
+                is_text = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+                if is_code and not is_text and statement.lineno not in skipped | met.get(str(file), set()):
+                    missing.append(f"{file.name}:{statement.lineno}: {ast.unparse(statement).splitlines()[0]}")
+    print(*missing, sep="\\n")
+    """
+    assert succeed(code, NUMBA_DISABLE_JIT="1") == ""

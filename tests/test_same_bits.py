@@ -1,0 +1,223 @@
+"""The same bits at any thread count, on any processor, in any batch and with any tile.
+
+Every sum has one order, so that nothing of this is a matter of tolerance: SHA-256 and ``==``.
+"""
+
+import hashlib
+import platform
+
+import llvmlite.binding as llvm
+import numpy as np
+import pytest
+from cases import CONVOLUTIONS, parametrize
+from subprocesses import succeed
+
+import fastconv as fc
+from fastconv import functional as F
+from fastconv_kernels import conv2d, linear
+from fastconv_kernels.runtime import INTERPRETED
+from fastconv_kernels.tile import LANES
+
+
+def digest(arrays):
+    """Return the SHA-256 of the arrays' bytes."""
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
+
+
+# ---------------------------------------------------------------------------------------------------------- threads
+
+
+def with_dropout():
+    return fc.Sequential(
+        fc.Conv2d(1, 6, 5, stride=2, padding=2),
+        fc.ReLU(),
+        fc.AvgPool2d(3, stride=2, padding=1),
+        fc.Conv2d(6, 12, 3, groups=2),
+        fc.MaxPool2d(2, stride=1),
+        fc.Dropout(0.3),
+        fc.Flatten(),
+        fc.Linear(192, 30),
+        fc.ReLU(),
+        fc.Dropout(0.5),
+        fc.Linear(30, 10),
+        seed=3,
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "optimizer"),
+    [
+        (fc.models.lenet5, lambda: fc.SGD(0.05, momentum=0.9, nesterov=True, weight_decay=1e-3)),
+        (with_dropout, lambda: fc.AdamW(2e-3)),
+    ],
+    ids=["LeNet-5 by SGD", "dropout by AdamW"],
+)
+def test_training_gives_one_hash_at_any_thread_count(make, optimizer, threads, rng):
+    """Batches are ragged, and large enough that every kernel has work for four threads."""
+    images, labels = rng.integers(0, 256, (120, 1, 28, 28)).astype(np.uint8), rng.integers(0, 10, 120)
+    hashes = {}
+    for count in (1, 2, 3, 4):
+        threads(count)
+        model, steps = make(), optimizer()
+        losses = [
+            fc.train_step(model, fc.CrossEntropyLoss(), steps, images[start : start + 73], labels[start : start + 73])
+            for start in (0, 40, 13, 7)
+        ]
+        hashes[count] = digest([*model.state_dict().values(), np.array(losses)])
+        assert losses[-1] != losses[0]
+    assert len(set(hashes.values())) == 1, hashes
+
+
+@pytest.mark.parametrize("name", ["conv", "backward", "softmax", "max_pool", "avg_pool"])
+def test_each_operation_gives_the_same_bits_at_any_thread_count(name, threads, rng):
+    x, weight = (rng.standard_normal(s).astype(np.float32) for s in ((70, 4, 9, 8), (6, 2, 3, 3)))
+    dy = rng.standard_normal((70, 6, 9, 8)).astype(np.float32)
+    run = {
+        "conv": lambda: [F.conv2d(x, weight, None, 1, 1, 1, 2)],
+        "backward": lambda: F.conv2d_backward(dy, x, weight, 1, 1, 1, 2),
+        "softmax": lambda: [F.softmax(x), F.log_softmax(x)],
+        "max_pool": lambda: [F.max_pool2d(x, 3, 2, 1)],
+        "avg_pool": lambda: [F.avg_pool2d(x, 3, 2, 1)],
+    }[name]
+    hashes = set()
+    for count in (1, 2, 3, 4):
+        threads(count)
+        hashes.add(digest(run()))
+    assert len(hashes) == 1
+
+
+# ------------------------------------------------------------------------------------------------------- processors
+
+TRAIN = """
+import hashlib, sys
+import numpy as np
+import fastconv as fc
+from fastconv_kernels.tilesize import choose, instruction_set
+
+rng = np.random.default_rng(0)
+images, labels = rng.integers(0, 256, (21, 1, 12, 12)).astype(np.uint8), rng.integers(0, 5, 21)
+model = fc.Sequential(
+    fc.Conv2d(1, 6, 3, padding=1), fc.ReLU(), fc.MaxPool2d(2),
+    fc.Conv2d(6, 6, 3, padding=1), fc.ReLU(), fc.Flatten(), fc.Linear(216, 5), seed=1,
+)
+loss, optimizer = fc.CrossEntropyLoss(), fc.SGD(0.05, momentum=0.9, weight_decay=1e-3)
+found = hashlib.sha256()
+for _ in range(5):
+    found.update(np.float64(fc.train_step(model, loss, optimizer, images, labels)).tobytes())
+for array in model.state_dict().values():
+    found.update(array.tobytes())
+print(instruction_set(), *choose(6, 12), found.hexdigest())
+"""
+# An empty list of features means those of the named processor, rather than of this one.
+PROCESSORS = {
+    "this one": {},
+    "generic": {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""},
+    "haswell": {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": ""},
+    "skylake-avx512": {"NUMBA_CPU_NAME": "skylake-avx512", "NUMBA_CPU_FEATURES": ""},
+}
+NEEDS = {"haswell": ("avx2", "fma"), "skylake-avx512": ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd")}
+
+
+@pytest.mark.skipif(INTERPRETED, reason="nothing is compiled here")
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the processors named are x86-64's")
+def test_training_gives_one_hash_whatever_processor_the_code_is_for(tmp_path_factory):
+    """With other instructions, other vector widths and other tiles; generic code has no fused multiply-add at all."""
+    cache, present = tmp_path_factory.mktemp("cache"), llvm.get_host_cpu_features()
+    found = {}
+    for name, environment in PROCESSORS.items():
+        if all(present.get(feature) for feature in NEEDS.get(name, ())):
+            folder = {"FASTCONV_CACHE_DIR": cache} if environment else {}
+            found[name] = succeed(TRAIN, **folder, **environment).split()
+    for name, instructions in (("generic", "generic"), ("haswell", "avx2"), ("skylake-avx512", "avx512")):
+        assert found.get(name, [instructions])[0] == instructions
+    assert len({tuple(tile) for _, *tile, _ in found.values()}) > 1, "all had the same tiles"
+    assert len({sha256 for *_, sha256 in found.values()}) == 1, found
+
+
+# ----------------------------------------------------------------------------------------------------------- batches
+
+LAYERS = {
+    "conv": (lambda: fc.Conv2d(2, 3, 3, padding=1), (2, 5, 6)),
+    "max pool": (lambda: fc.MaxPool2d(3, 2, 1), (2, 5, 6)),
+    "avg pool": (lambda: fc.AvgPool2d(3, 2, 1), (2, 5, 6)),
+    "linear": (lambda: fc.Linear(33, 5), (33,)),
+    "relu": (lambda: fc.ReLU(), (7,)),
+    "softmax": (lambda: fc.Softmax(), (10,)),
+    "lenet": (lambda: fc.models.lenet5(), (1, 28, 28)),
+}
+
+
+@pytest.mark.parametrize(("make", "shape"), LAYERS.values(), ids=LAYERS.keys())
+def test_an_images_result_does_not_depend_on_its_batch(make, shape, rng):
+    """Neither on its neighbours, nor on its lane, nor on how many blocks there are; forward and back."""
+    layer = make()
+    x = rng.standard_normal((33, *shape)).astype(np.float32)
+    y = layer.forward(x, training=True)
+    dy = rng.standard_normal(y.shape).astype(np.float32)
+    dx = layer.backward(dy)
+    for chosen in ([0], [15], [16], [32], list(range(17)), list(range(32, -1, -1)), [20, 3, 20]):
+        np.testing.assert_array_equal(layer.forward(x[chosen], training=True), y[chosen])
+        np.testing.assert_array_equal(layer.backward(dy[chosen]), dx[chosen])
+
+
+def test_predictions_do_not_depend_on_the_batch_size(rng):
+    model, x = fc.models.lenet5(), rng.integers(0, 256, (50, 1, 28, 28)).astype(np.uint8)
+    ref = model.predict_proba(x)
+    for batch_size in (1, 7, 16, 33):
+        np.testing.assert_array_equal(model.predict_proba(x, batch_size), ref)
+
+
+# ------------------------------------------------------------------------------------------------------------- tiles
+
+TILES = [(1, 1), (1, 3), (2, 3), (4, 2), (3, 4)]
+
+
+def tiles(rows, columns):
+    found = [(m, p) for m, p in TILES if m <= rows and p <= columns]
+    assert len(found) > 1
+    return found
+
+
+SOME = ("plain", "the blog's", "padding beyond filter", "dilation divides stride")
+
+
+@parametrize({name: CONVOLUTIONS[name] for name in SOME})
+def test_a_convolutions_tile_changes_no_bit(case, rng):
+    shape, (filters, *taps), stride, padding, dilation, groups = case
+    assert groups == 1
+    filters, channels = 5, shape[1]
+    how = [(v, v) if isinstance(v, int) else v for v in (stride, padding, dilation)]
+    k, bias = rng.standard_normal((filters, channels, *taps)).astype(np.float32), rng.standard_normal(filters)
+    x = rng.standard_normal((2, *shape[1:], LANES)).astype(np.float32)
+    size = F.conv2d(x[..., 0], k, None, *how).shape[2:]
+    lines = [conv2d.forward_line(*axis) for axis in zip(size, *how, strict=True)]
+    results, shares = set(), set()
+    for m, p in tiles(filters, size[1]):
+        packed = np.empty(conv2d.packed_shape(1, filters, channels, taps, m), np.float32)
+        conv2d.pack_forward(k, packed)
+        y = np.empty((2, filters, *size, LANES), np.float32)
+        conv2d.forward(m, p)(x, packed, bias.astype(np.float32), y, *lines, False)
+        results.add(digest([y]))
+    for m, p in tiles(filters, taps[1]):
+        share = np.empty((2, *k.shape), np.float32)
+        conv2d.backward_filter(m, p)(y, x, share, *lines)
+        shares.add(digest([share]))
+    assert (len(results), len(shares)) == (1, 1)
+
+
+def test_a_matrix_tile_changes_no_bit(rng):
+    x, dy = (rng.standard_normal((5, features, LANES)).astype(np.float32) for features in (70, 9))
+    w, b = rng.standard_normal((9, 70)).astype(np.float32), rng.standard_normal(9).astype(np.float32)
+    transposed = np.empty((5 * LANES, 80), np.float32)
+    linear.transpose_lanes(x, transposed)
+    hashes = set()
+    for m, p in tiles(9, 5):
+        y, dx, dw = np.empty_like(dy), np.empty_like(x), np.empty_like(w)
+        linear.forward(m, p)(x, w, b, y, False)
+        linear.backward_input(m, p)(dy, w, dx)
+        linear.backward_weight(m, p)(dy, transposed, dw)
+        hashes.add(digest([y, dx, dw]))
+    assert len(hashes) == 1

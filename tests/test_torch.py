@@ -1,0 +1,314 @@
+"""fastconv against PyTorch: outputs, every gradient, names, optimisers, and fifty steps of training."""
+
+import numpy as np
+import pytest
+from cases import CONVOLUTIONS, POOLINGS, each_float, parametrize
+
+import fastconv as fc
+from fastconv import functional as F
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.torch
+few_tiles = pytest.mark.usefixtures("few_tiles")
+# Its threads spin while they wait, which on a busy machine costs minutes.
+torch.set_num_threads(1)
+
+
+def leaf(array):
+    """Return a tensor that asks for its gradient."""
+    return torch.tensor(np.asarray(array), requires_grad=True)
+
+
+def assert_close(comp, ref, terms, magnitude=None):
+    """Compare sums of ``terms`` products that both sides rounded; ``magnitude`` bounds the sum of absolute values."""
+    ref = ref.detach().numpy()
+    assert comp.dtype == ref.dtype
+    magnitude = abs(ref).max(initial=0) if magnitude is None else magnitude.detach().numpy()
+    excess = np.abs(comp - ref) - terms * np.finfo(comp.dtype).eps * magnitude
+    assert comp.shape == ref.shape
+    assert not (excess > 0).any(), f"beyond the tolerance by {excess.max():.3g}"
+    np.testing.assert_array_equal(np.isnan(comp), np.isnan(ref))
+
+
+# ------------------------------------------------------------------------------------------- outputs and gradients
+
+
+def check_conv2d(case, dtype, rng):
+    shape, (filters, *taps), *how = case
+    x, weight, bias = (
+        leaf(rng.standard_normal(s).astype(dtype)) for s in (shape, (filters, shape[1] // how[3], *taps), filters)
+    )
+    ref = torch.nn.functional.conv2d(x, weight, bias, *how)
+    dy = rng.standard_normal(ref.shape).astype(dtype)
+    ref.backward(torch.tensor(dy))
+
+    absolute = [leaf(abs(t.detach().numpy())) for t in (x, weight, bias)]
+    magnitude = torch.nn.functional.conv2d(*absolute, *how)
+    magnitude.backward(torch.tensor(abs(dy)))
+
+    arrays = [t.detach().numpy() for t in (x, weight, bias)]
+    assert_close(F.conv2d(*arrays, *how), ref, weight[0].numel() + 1, magnitude)
+    terms = weight[:, 0].numel(), dy[:, 0].size, dy[:, 0].size
+    gradients = F.conv2d_backward(dy, *arrays[:2], *how)
+    for comp, tensor, size, count in zip(gradients, (x, weight, bias), absolute, terms, strict=True):
+        assert_close(comp, tensor.grad, count, size.grad)
+
+
+@few_tiles
+@each_float
+@parametrize(CONVOLUTIONS)
+def test_conv2d(case, dtype, rng):
+    check_conv2d(case, dtype, rng)
+
+
+@few_tiles
+@each_float
+@pytest.mark.parametrize("seed", range(25))
+def test_conv2d_drawn_at_random(seed, dtype):
+    rng = np.random.default_rng(seed)
+    pair = lambda low, high: tuple(rng.integers(low, high, 2).tolist())  # noqa: E731
+    groups, per_group, filters = rng.integers(1, 4, 3).tolist()
+    taps, stride, padding, dilation = pair(1, 6), pair(1, 5), pair(0, 4), pair(1, 5)
+    least = [max(1, d * (k - 1) + 1 - 2 * p) for k, p, d in zip(taps, padding, dilation, strict=True)]
+    shape = (int(rng.integers(1, 40)), groups * per_group, *(size + int(rng.integers(8)) for size in least))
+    check_conv2d((shape, (groups * filters, *taps), stride, padding, dilation, groups), dtype, rng)
+
+
+def check_layer(layer, function, x, dtype, terms, exact=False):
+    """Compare a layer without parameters, forward and backward, with a function of torch."""
+    tensor = leaf(x.astype(dtype))
+    ref = function(tensor)
+    dy = np.random.default_rng(1).standard_normal(ref.shape).astype(dtype)
+    ref.backward(torch.tensor(dy))
+    layer.to(dtype)
+    y = layer.forward(x, training=True)
+    if exact:
+        np.testing.assert_array_equal(y, ref.detach().numpy(), strict=True)
+    else:
+        assert_close(y, ref, terms)
+    assert_close(layer.backward(dy), tensor.grad, terms)
+
+
+@each_float
+@parametrize(POOLINGS)
+@pytest.mark.parametrize("ceil_mode", [False, True])
+@pytest.mark.parametrize("planted", [False, True])
+def test_max_pool2d(case, ceil_mode, planted, dtype, rng):
+    shape, *how = case
+    x = rng.integers(0, 3, shape).astype(dtype) if planted else rng.standard_normal(shape)
+    if planted:
+        x[rng.random(shape) < 0.2] = np.nan
+        x[rng.random(shape) < 0.2] = -np.inf
+    layer = fc.MaxPool2d(*how, ceil_mode=ceil_mode)
+    check_layer(
+        layer, lambda t: torch.nn.functional.max_pool2d(t, *how, ceil_mode=ceil_mode), x.astype(dtype), dtype, 50, True
+    )
+
+
+@each_float
+@parametrize(POOLINGS)
+@pytest.mark.parametrize("ceil_mode", [False, True])
+@pytest.mark.parametrize("count_include_pad", [False, True])
+def test_avg_pool2d(case, ceil_mode, count_include_pad, dtype, rng):
+    shape, *how = case
+    options = {"ceil_mode": ceil_mode, "count_include_pad": count_include_pad}
+    layer = fc.AvgPool2d(*how, **options)
+    x = rng.standard_normal(shape).astype(dtype)
+    check_layer(layer, lambda t: torch.nn.functional.avg_pool2d(t, *how, **options), x, dtype, 100)
+
+
+@each_float
+def test_relu_and_softmax(dtype, rng):
+    x = rng.standard_normal((17, 5, 3, 2)).astype(dtype)
+    check_layer(fc.Softmax(), lambda t: torch.softmax(t, 1), x, dtype, 20)
+    x[3] = [[[0.0, -0.0]] * 3, [[np.inf, -np.inf]] * 3, [[1e-40, -1e-40]] * 3, [[np.nan] * 2] * 3, [[1, -1]] * 3]
+    check_layer(fc.ReLU(), torch.relu, x, dtype, 0, True)
+
+
+@each_float
+@pytest.mark.parametrize("scale", [1, 1e4])
+def test_log_softmax(scale, dtype, rng):
+    x = (scale * rng.standard_normal((17, 10))).astype(dtype)
+    assert_close(F.log_softmax(x), torch.log_softmax(torch.tensor(x), 1), 4)
+
+
+@few_tiles
+@each_float
+@pytest.mark.parametrize(("n", "inputs", "outputs"), [(1, 1, 1), (17, 33, 5), (64, 400, 120), (50, 84, 10)])
+def test_linear(n, inputs, outputs, dtype, rng):
+    theirs, ours = (
+        torch.nn.Linear(inputs, outputs).to(getattr(torch, dtype.__name__)),
+        fc.Linear(inputs, outputs).to(dtype),
+    )
+    ours.load_state_dict({name: tensor.numpy() for name, tensor in theirs.state_dict().items()})
+    x, dy = leaf(rng.standard_normal((n, inputs)).astype(dtype)), rng.standard_normal((n, outputs)).astype(dtype)
+    ref = theirs(x)
+    ref.backward(torch.tensor(dy))
+    assert_close(ours.forward(x.detach().numpy(), training=True), ref, inputs + 1)
+    assert_close(ours.backward(dy), x.grad, outputs)
+    assert_close(ours.weight.grad, theirs.weight.grad, n)
+    assert_close(ours.bias.grad, theirs.bias.grad, n)
+
+
+@each_float
+@pytest.mark.parametrize("scale", [1, 1e4])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("n", [1, 17, 64])
+def test_cross_entropy(n, smoothing, scale, dtype, rng):
+    logits, labels = leaf((scale * rng.standard_normal((n, 10))).astype(dtype)), rng.integers(0, 10, n)
+    if scale > 1 and not smoothing:
+        with torch.no_grad():
+            logits[0, (labels[0] + 1) % 10] = -torch.inf
+    ref = torch.nn.functional.cross_entropy(logits, torch.tensor(labels), label_smoothing=smoothing)
+    ref.backward()
+    loss = fc.CrossEntropyLoss(smoothing)
+    comp = loss(logits.detach().numpy(), labels)
+    np.testing.assert_allclose(comp, ref.item(), rtol=(n + 10) * np.finfo(dtype).eps)
+    assert_close(loss.backward(), logits.grad, 20)
+
+
+@each_float
+def test_mse(dtype, rng):
+    y, target = (
+        leaf(rng.standard_normal((17, 2, 3)).reshape(17, 6).astype(dtype)),
+        rng.standard_normal((17, 6)).astype(dtype),
+    )
+    ref = torch.nn.functional.mse_loss(y, torch.tensor(target))
+    ref.backward()
+    loss = fc.MSELoss()
+    np.testing.assert_allclose(loss(y.detach().numpy(), target), ref.item(), rtol=100 * np.finfo(dtype).eps)
+    assert_close(loss.backward(), y.grad, 4)
+
+
+# ------------------------------------------------------------------------------------------------ names and weights
+
+
+def torch_lenet5():
+    nn = torch.nn
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10),
+    )  # fmt: skip
+
+
+def torch_nested():
+    nn = torch.nn
+    return nn.Sequential(
+        nn.Sequential(
+            nn.Conv2d(2, 4, 3, bias=False), nn.ReLU(), nn.Sequential(nn.Conv2d(4, 6, (3, 2), 2, 1, groups=2))
+        ),
+        nn.AvgPool2d(2),
+        nn.Flatten(),
+        nn.Sequential(nn.Dropout(0.5), nn.Linear(6, 3)),
+    )
+
+
+def nested():
+    return fc.Sequential(
+        fc.Sequential(
+            fc.Conv2d(2, 4, 3, bias=False), fc.ReLU(), fc.Sequential(fc.Conv2d(4, 6, (3, 2), 2, 1, groups=2))
+        ),
+        fc.AvgPool2d(2),
+        fc.Flatten(),
+        fc.Sequential(fc.Dropout(0.5), fc.Linear(6, 3)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "shape"),
+    [(fc.models.lenet5, torch_lenet5, (17, 1, 28, 28)), (nested, torch_nested, (17, 2, 8, 7))],
+    ids=["LeNet-5", "nested"],
+)
+def test_weights_have_torchs_names_and_order_and_give_its_outputs(ours, theirs, shape, rng):
+    torch.manual_seed(0)
+    ours, theirs = ours(), theirs().eval()
+    state = {name: tensor.numpy() for name, tensor in theirs.state_dict().items()}
+    assert [(name, value.shape) for name, value in ours.state_dict().items()] == [
+        (n, v.shape) for n, v in state.items()
+    ]
+    ours.load_state_dict(state)
+    x = rng.standard_normal(shape).astype(np.float32)
+    assert_close(ours.forward(x), theirs(torch.tensor(x)), 500)
+    theirs.load_state_dict({name: torch.tensor(value) for name, value in ours.state_dict().items()})
+
+
+# ------------------------------------------------------------------------------------------------------- optimisers
+
+OPTIMIZERS = {
+    "SGD": [{}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01}, {"weight_decay": 0.1}],
+    "Adam": [{}, {"betas": (0.8, 0.99), "eps": 1e-4, "weight_decay": 0.1}],
+    "AdamW": [{}, {"betas": (0.5, 0.9), "eps": 1e-6, "weight_decay": 0.3}],
+}
+
+
+@each_float
+@pytest.mark.parametrize(("name", "options"), [(name, o) for name, all_ in OPTIMIZERS.items() for o in all_])
+def test_optimisers_step_by_step(name, options, dtype, rng):
+    start = rng.standard_normal((7, 600)).astype(dtype)
+    theirs, ours = leaf(start.copy()), fc.Parameter(start.shape, fc.init.zeros, dtype)
+    ours.value = start
+    optimizers = getattr(torch.optim, name)([theirs], lr=0.01, **options), getattr(fc, name)(lr=0.01, **options)
+    for step in range(12):
+        grad = rng.standard_normal(start.shape).astype(dtype)
+        theirs.grad, ours.grad = torch.tensor(grad), grad
+        optimizers[0].step()
+        optimizers[1].step([ours])
+        # Each step rounds both sides a few times; 0.01 times a gradient is below the weights themselves.
+        assert_close(ours.value, theirs, 2 * (step + 1))
+
+
+# --------------------------------------------------------------------------------------------------------- training
+
+
+def batches(steps):
+    digits = fc.data.digits10k()
+    order = np.random.default_rng(0).permutation(10_000)[: 50 * steps].reshape(steps, 50)
+    for index in order:
+        yield (digits.images[index] / 255 - 0.13) / 0.31, digits.labels[index].astype(np.int64)
+
+
+def train_theirs(weights, steps, dtype, name, options):
+    model = torch_lenet5()
+    model.load_state_dict({n: torch.tensor(v) for n, v in weights.items()})
+    model.to(getattr(torch, dtype.__name__))
+    optimizer, losses = getattr(torch.optim, name)(model.parameters(), **options), []
+    for x, labels in batches(steps):
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(model(torch.tensor(x.astype(dtype))), torch.tensor(labels))
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses, np.concatenate([v.numpy().ravel() for v in model.state_dict().values()])
+
+
+def train_ours(weights, steps, dtype, name, options):
+    model, optimizer = fc.models.lenet5().to(dtype), getattr(fc, name)(**options)
+    model.load_state_dict(weights)
+    losses = [fc.train_step(model, fc.CrossEntropyLoss(), optimizer, x, labels) for x, labels in batches(steps)]
+    return losses, np.concatenate([v.ravel() for v in model.state_dict().values()])
+
+
+SGD = ("SGD", {"lr": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-4})
+
+
+@pytest.mark.parametrize(
+    ("steps", "name", "options"),
+    [(50, *SGD), (15, "Adam", {"lr": 2e-3}), (15, "AdamW", {"lr": 2e-3, "weight_decay": 0.05})],
+    ids=["SGD", "Adam", "AdamW"],
+)
+def test_training_in_float64_stays_with_torch(steps, name, options):
+    weights = fc.models.lenet5(seed=1).state_dict()
+    losses, values = train_ours(weights, steps, np.float64, name, options)
+    ref_losses, ref_values = train_theirs(weights, steps, np.float64, name, options)
+    assert losses[-1] < 0.7 * losses[0]
+    np.testing.assert_allclose(losses, ref_losses, rtol=1e-9)
+    np.testing.assert_allclose(values, ref_values, rtol=0, atol=1e-9)
+
+
+def test_training_in_float32_is_as_near_to_the_truth_as_torch():
+    """Rounding grows from step to step by what the network makes of it: PyTorch's own growth is the yardstick."""
+    weights = fc.models.lenet5(seed=1).state_dict()
+    _, truth = train_theirs(weights, 50, np.float64, *SGD)
+    comp, ref = (abs(train(weights, 50, np.float32, *SGD)[1] - truth).max() for train in (train_ours, train_theirs))
+    assert comp < 10 * ref
+    assert comp < 1e-3
