@@ -61,12 +61,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for operation in operations.ALL:
         print(f"{operation.name} ...", file=sys.stderr)
         rows.append(measure(operation, options.batch, options.few, options.seconds))
+    most = peak.flops_per_second(budget=options.seconds) / 1e9
+    images = "one image" if options.few == 1 else f"{options.few} images"
     block = f"""
-Batch {options.batch}, float32, {fc.get_num_threads()} threads; medians. Python loops ran on {options.few} image(s) and
-their time is scaled by the work; njit ran on one thread. Each result was compared with the kernel's before it was timed.
-Peak, multiply-adds that never leave the registers: {peak.flops_per_second(budget=options.seconds) / 1e9:,.0f} GFLOP/s.
-
 {machine.table(HEADER, rows, texts=2)}
+Batch {options.batch}, float32, {fc.get_num_threads()} threads; medians. Python loops ran on {images}, and their time is
+scaled by the work. njit ran on one thread. The loops' results were compared with the kernels' before they were timed.
+Multiply-adds that never leave the registers: {most:,.0f} GFLOP/s at best.
 {machine.describe()}.
 """
     machine.publish("kernels", block, options.write)

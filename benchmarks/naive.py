@@ -65,7 +65,7 @@ def conv2d_backward_filter(dy, x, stride, dk):
 
 
 def bias_backward(dy, y, dz, db):
-    """Write (16) and (4): dz float[N, F, H, W] is dy behind ReLU's gate, db float[F] its sums.  Parallel over filters."""
+    """Write (16) and (4): dz float[N, F, H, W] is dy behind ReLU's gate, db float[F] its sums.  Parallel over F."""
     N, F, H, W = dy.shape
     for f in prange(F):
         total = db.dtype.type(0)

@@ -4,27 +4,18 @@ Run ``python -m benchmarks.origins``.  With ``--data TRAIN.csv.gz``, Kaggle's 42
 too, and ``--write`` puts the table into ``docs/origins.md``.
 """
 
-import argparse
-import os
-import platform
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import fastconv as fc
+from benchmarks import machine
 from fastconv import data, models
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "origins.md"
-BEGIN = "<!-- generated: python -m benchmarks.origins -->\n"
-END = "<!-- end -->"
-
+PAGE = machine.ROOT / "docs" / "origins.md"
 EPOCHS = 10
-ABSENT = "-"
 
 
 @dataclass(frozen=True)
@@ -97,66 +88,40 @@ def run(experiment: Experiment, path: str | None, seed: int) -> History:
 def table(results: Sequence[tuple[Experiment, History | None]]) -> str:
     """Return the Markdown table: two columns an experiment, the post's and ours, which is empty without a history."""
 
-    def row(label: str, cells: Sequence[str]) -> str:
-        return f"| {' | '.join([label, *cells])} |"
-
     def cell(value: float | None, form: str) -> str:
-        return ABSENT if value is None else format(value, form)
+        return machine.ABSENT if value is None else format(value, form)
 
-    titles = [text for experiment, _ in results for text in (f"{experiment.title}: the post", "fastconv")]
-    lines = [row("epoch", titles), "|" + "---:|" * (1 + len(titles))]
+    header = ["epoch", *(text for experiment, _ in results for text in (f"{experiment.title}: the post", "fastconv"))]
+    rows = []
     for epoch in range(EPOCHS):
-        cells = []
+        row = [str(epoch + 1)]
         for experiment, history in results:
             ours = history[epoch]["val_acc"] if history else None
-            cells += [cell(experiment.validation_accuracy[epoch], ".3f"), cell(ours, ".3f")]
-        lines.append(row(str(epoch + 1), cells))
-    best, speed = [], []
+            row += [cell(experiment.validation_accuracy[epoch], ".3f"), cell(ours, ".3f")]
+        rows.append(row)
+    best, speed = ["best training accuracy"], ["images/s, training"]
     for experiment, history in results:
         accuracy = max(record["train_acc"] for record in history) if history else None
         images_per_second = statistics.median(record["images_per_s"] for record in history) if history else None
         best += [cell(experiment.best_train_accuracy, ".3f"), cell(accuracy, ".3f")]
         speed += [cell(experiment.images_per_second, ",.0f"), cell(images_per_second, ",.0f")]
-    return "\n".join([*lines, row("best training accuracy", best), row("images/s, training", speed)]) + "\n"
-
-
-def machine() -> str:
-    """Return one line that says where and with what the figures were made."""
-    name, cpuinfo = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        named = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        name = named[0] if named else name
-    packages = ", ".join(f"{package} {version(package)}" for package in ("fastconv", "numba", "numpy"))
-    return f"{name}, {os.cpu_count()} cores, Python {platform.python_version()}, {packages}, {date.today().isoformat()}"
-
-
-def replace_block(page: str, block: str) -> str:
-    """Return ``page`` with ``block`` between the two markers."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"expected the lines {BEGIN.strip()!r} and {END!r} in the page, and found no such pair")
-    return before + begin + block + end + after
+    return machine.table(header, [*rows, best, speed])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the experiments, print the table, and write it into the page if asked to."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.origins", description=(__doc__ or "").splitlines()[0])
+    parser = machine.parser("origins", __doc__, PAGE)
     parser.add_argument("--data", metavar="TRAIN.csv.gz", help="Kaggle's training file, for the third experiment")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--write", action="store_true", help="replace the table in docs/origins.md")
     options = parser.parse_args(arguments)
 
     results: list[tuple[Experiment, History | None]] = [(each, run(each, None, options.seed)) for each in BUILT_IN]
     results.append((KAGGLE, run(KAGGLE, options.data, options.seed) if options.data is not None else None))
 
-    block = f"\n{table(results)}\n{machine()}.\n"
+    block = f"{table(results)}\n{machine.describe()}.\n"
     if options.data is None:
         block += "The third experiment needs Kaggle's training file: `--data train.csv.gz`.\n"
-    block += "\n"
-    print(block)
-    if options.write:
-        PAGE.write_text(replace_block(PAGE.read_text(encoding="utf-8"), block), encoding="utf-8")
+    machine.publish("origins", block, options.write, PAGE)
     return 0
 
 

@@ -15,7 +15,7 @@ from typing import NoReturn
 from fastconv import __version__
 from fastconv.commands.interrupts import Interrupted, Interrupts
 
-EPOCHS, BATCH_SIZE, VALIDATION = 15, 64, 0.1
+EPOCHS, BATCH_SIZE, VALIDATION = 20, 64, 0.1
 MODEL, OPTIMIZER, SCHEDULE = "lenet5", "sgd", "one-cycle"
 
 DESCRIPTION = "Train and use convolutional networks on the cores of this machine."

@@ -7,7 +7,6 @@ arguments, normalisation) and ``sha256`` (of all tensors and of the architecture
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
-from fastconv import layers
+from fastconv import atomic, layers
 from fastconv.blocks import FLOATS
 from fastconv.layers import Layer
 from fastconv.sequential import Normalization, Sequential
@@ -89,30 +88,7 @@ def save(model: Sequential, path: str | os.PathLike[str]) -> None:
     architecture = json.dumps(description, sort_keys=True)
     tensors = {name: np.ascontiguousarray(value) for name, value in model.state_dict().items()}
     metadata = {"format": "pt", "fastconv": architecture, "sha256": _digest(architecture, tensors)}
-    write_atomically(Path(path), to_bytes(tensors, metadata))
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file by new content: temporary file beside it, flushed to disk, renamed, folder flushed."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    if os.name == "posix":
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    atomic.write(path, to_bytes(tensors, metadata))
 
 
 def load(path: str | os.PathLike[str], layers: "list[type[Layer]] | tuple[type[Layer], ...]" = ()) -> Sequential:

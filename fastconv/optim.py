@@ -170,7 +170,9 @@ class AdamW(Adam):
 
 
 def by_name(name: str, lr: float | None = None) -> Optimizer:
-    """Return the optimiser of that name, with training defaults: SGD gets Nesterov momentum 0.9.
+    """Return the optimiser of that name, with the defaults of ``fastconv train``: SGD gets Nesterov momentum 0.9.
+
+    They were found on held-out digits, with LeNet-5, batches of 64, 20 epochs and the one-cycle schedule.
 
     Raises
     ------
@@ -178,11 +180,11 @@ def by_name(name: str, lr: float | None = None) -> Optimizer:
         With the names there are.
     """
     if name == "sgd":
-        return SGD(0.05 if lr is None else lr, momentum=0.9, nesterov=True)
+        return SGD(0.04 if lr is None else lr, momentum=0.9, nesterov=True, weight_decay=1e-3)
     if name == "adam":
         return Adam(2e-3 if lr is None else lr)
     if name == "adamw":
-        return AdamW(2e-3 if lr is None else lr)
+        return AdamW(2e-3 if lr is None else lr, weight_decay=0.1)
     raise ValueError(f"optimizer: expected one of {', '.join(NAMES)}, got {name!r}")
 
 

@@ -230,7 +230,7 @@ class Sequential(Layer):
         return plan
 
     def output_shape(self, shape: Shape) -> Shape:
-        """Return the output's shape for an input's, both with the batch axis; known at once for a batch that has run."""
+        """Return the output's shape for an input's, both with the batch axis; at once for a batch that has run."""
         plan = self._plans.get(shape)
         return super().output_shape(shape) if plan is None else plan.output_shape
 
@@ -405,7 +405,7 @@ class Sequential(Layer):
 
 
 def _is_pixels(x: object) -> bool:
-    """Whether ``x`` holds uint8 pixels, in memory or mapped from a file; a masked array is for ``as_float`` to refuse."""
+    """Whether ``x`` holds uint8 pixels, in memory or mapped from a file; masked ones are for ``as_float`` to refuse."""
     return isinstance(x, np.ndarray) and x.dtype == np.uint8 and not isinstance(x, np.ma.MaskedArray)
 
 

@@ -113,7 +113,11 @@ TABLE = [
     (["train", "text.csv"], "text.csv: line 3, column pixel5: expected a whole number from 0 to 255, got", "'x'"),
     (["train", "nan.csv"], "nan.csv: line 3, column pixel5: expected a whole number from 0 to 255, got", "nan"),
     (["train", "large.csv"], "large.csv: line 3, column pixel5: expected a whole number from 0 to 255, got", "256"),
-    (["train", "negative.csv"], "negative.csv: line 3, column pixel5: expected a whole number from 0 to 255, got", "-1"),
+    (
+        ["train", "negative.csv"],
+        "negative.csv: line 3, column pixel5: expected a whole number from 0 to 255, got",
+        "-1",
+    ),
     (["train", "label.csv"], "label.csv: line 3, column label: expected a whole number from 0 to 255, got", "three"),
     (["train", "cut.csv.gz"], "cut.csv.gz", "the file ends early", "copy or download it again"),
     (["train", "picture.png"], "picture.png: expected a CSV file"),
@@ -156,7 +160,9 @@ def outcome(words, capsys):
     return code, capsys.readouterr().err
 
 
-@pytest.mark.parametrize("line", TABLE, ids=[re.sub(r"[^\w.-]+", " ", " ".join(line[0])) or "nothing" for line in TABLE])
+@pytest.mark.parametrize(
+    "line", TABLE, ids=[re.sub(r"[^\w.-]+", " ", " ".join(line[0])) or "nothing" for line in TABLE]
+)
 def test_one_line_and_nothing_lost(line, folder, capsys):
     words, *fragments = line
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
@@ -171,7 +177,9 @@ def test_one_line_and_nothing_lost(line, folder, capsys):
     assert not (folder / "new").exists()
 
 
-@pytest.mark.parametrize("words", [["train", "nowhere.csv"], ["train", "--epoch"], ["predict", "damaged.safetensors", "x"]])
+@pytest.mark.parametrize(
+    "words", [["train", "nowhere.csv"], ["train", "--epoch"], ["predict", "damaged.safetensors", "x"]]
+)
 def test_so_it_is_in_a_process_of_its_own(words):
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT / "kernels")]))
     done = subprocess.run(

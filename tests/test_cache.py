@@ -143,7 +143,8 @@ def test_a_changed_helper_in_another_file_is_seen_by_the_next_process(tmp_path):
     assert succeed(code, path=path, FASTCONV_CACHE_DIR=folder) == "0"
     tile = kernels / "fastconv_kernels" / "tile.py"
     before = tile.read_text()
-    after = before.replace('builder.fcmp_ordered("<=", v, zero), zero, v', 'builder.fcmp_ordered(">=", v, zero), zero, v')
+    comparison = 'builder.fcmp_ordered("{}", v, zero), zero, v'
+    after = before.replace(comparison.format("<="), comparison.format(">="))
     assert after != before
     tile.write_text(after)
     assert succeed(code, path=path, FASTCONV_CACHE_DIR=folder) == "-3"

@@ -50,7 +50,10 @@ def _in_a_folder(tmp_path, monkeypatch, threads):
 def trained(files, tmp_path_factory):
     """A finished run."""
     out = tmp_path_factory.mktemp("trained") / "run"
-    assert main(["train", str(files / "train.csv"), "--test", str(files / "test.csv"), "--epochs", "2", "--out", str(out)]) == 0
+    assert (
+        main(["train", str(files / "train.csv"), "--test", str(files / "test.csv"), "--epochs", "2", "--out", str(out)])
+        == 0
+    )
     return out
 
 
@@ -247,7 +250,7 @@ def test_evaluating(trained, files, capsys):
     assert [line.split()[0] for line in lines[-10:]] == list("0123456789")
 
 
-# -------------------------------------------------------------------------------------------------------- other commands
+# ------------------------------------------------------------------------------------------------------- other commands
 
 
 def test_summary_of_a_name_and_of_a_run(trained, capsys):
@@ -331,9 +334,14 @@ def test_compiling_is_announced_once_and_only_if_it_happens(capsys, monkeypatch)
         tell[-1]()
         assert capsys.readouterr().out == "compiling kernels ..."
     assert capsys.readouterr().out in (" 0.0 s (cached for next time)\n", " 0.0 s\n")
-    with pytest.raises(KeyboardInterrupt), common.CompilingNotice():
-        tell[-1]()
-        raise KeyboardInterrupt
+
+    def interrupted():
+        with common.CompilingNotice():
+            tell[-1]()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert capsys.readouterr().out == "compiling kernels ...\n"
 
 
@@ -424,10 +432,17 @@ def test_a_signal_while_llvm_calls_python_is_put_off():
         signal.raise_signal(signal.SIGTERM)
         return "compiled"
 
-    with pytest.raises(Interrupted), Interrupts():
-        assert _raw_object_cache_notify() == "compiled"
-        for _ in range(10_000):
-            time.sleep(0.001)
+    answers = []
+
+    def wait():
+        with Interrupts():
+            answers.append(_raw_object_cache_notify())
+            for _ in range(10_000):
+                time.sleep(0.001)
+
+    with pytest.raises(Interrupted):
+        wait()
+    assert answers == ["compiled"]
 
 
 def test_ignored_signals_stay_ignored():

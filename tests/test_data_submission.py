@@ -55,7 +55,7 @@ def refuse(*_, **__):
     raise OSError(28, "No space left on device")
 
 
-@pytest.mark.parametrize(("owner", "name"), [(os, "fsync"), (Path, "replace")])
+@pytest.mark.parametrize(("owner", "name"), [(os, "fsync"), (os, "replace")])
 def test_full_disk_leaves_what_was_there(tmp_path, monkeypatch, owner, name):
     path = tmp_path / "submission.csv"
     path.write_text("precious")
@@ -81,9 +81,9 @@ def test_interrupted_leaves_what_was_there(tmp_path, monkeypatch):
 
 def test_flushed_before_the_name_changes(tmp_path, monkeypatch):
     done = []
-    fsync, replace = os.fsync, Path.replace
+    fsync, replace = os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda descriptor: (done.append("fsync"), fsync(descriptor))[1])
-    monkeypatch.setattr(Path, "replace", lambda self, to: (done.append("replace"), replace(self, to))[1])
+    monkeypatch.setattr(os, "replace", lambda old, new: (done.append("replace"), replace(old, new))[1])
     write_submission(tmp_path / "submission.csv", [1])
     assert done == (["fsync", "replace", "fsync"] if os.name == "posix" else ["fsync", "replace"])
 
@@ -95,12 +95,12 @@ class TestPlaces:
         assert list(tmp_path.iterdir()) == []
 
     def test_a_folder(self, tmp_path):
-        with pytest.raises(DataError, match=r"expected the name of a file, got a folder or a device"):
+        with pytest.raises(DataError, match=r"cannot be written \(Is a folder or a device, not a file\)"):
             write_submission(tmp_path, [1])
 
     @pytest.mark.skipif(not Path(os.devnull).is_char_device(), reason="no device files here")
     def test_a_device_is_not_replaced(self):
-        with pytest.raises(DataError, match=r"expected the name of a file, got a folder or a device"):
+        with pytest.raises(DataError, match=r"cannot be written \(Is a folder or a device, not a file\)"):
             write_submission(os.devnull, [1])
         assert Path(os.devnull).is_char_device()
 

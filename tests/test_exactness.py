@@ -1,4 +1,4 @@
-"""Identities that hold to the last bit: small integers are summed exactly in any order, so both sides are equal or wrong.
+"""Identities that hold to the last bit: sums of small integers are exact, so both sides are equal or wrong.
 
 None of them looks at the oracle.  Equation (29) of docs/backprop.md says why adjointness is worth more than numeric
 gradients; the others relate one geometry to another, which catches an index that is wrong in one of them.

@@ -1,4 +1,4 @@
-"""Numeric against analytic gradients for every layer, and ``gradcheck`` itself: what it must find and what it must not."""
+"""Numeric against analytic gradients for every layer; and what ``gradcheck`` itself must find, and must not."""
 
 import re
 
@@ -26,7 +26,10 @@ LAYERS = {
     "softmax over channels": (lambda: fc.Softmax(), (2, 3, 2, 2)),
     "dropout": (lambda: fc.Dropout(0.4, seed=1), (3, 2, 4, 4)),
     "flatten": (lambda: fc.Flatten(), (2, 3, 2, 2)),
-    "fused relu": (lambda: fc.Sequential(fc.Conv2d(1, 2, 3), fc.ReLU(), fc.Flatten(), fc.Linear(8, 3), fc.ReLU()), (3, 1, 4, 4)),
+    "fused relu": (
+        lambda: fc.Sequential(fc.Conv2d(1, 2, 3), fc.ReLU(), fc.Flatten(), fc.Linear(8, 3), fc.ReLU()),
+        (3, 1, 4, 4),
+    ),
     "nested": (
         lambda: fc.Sequential(
             fc.Sequential(fc.Conv2d(1, 2, 3, padding=1), fc.ReLU(), fc.MaxPool2d(2)),
@@ -36,7 +39,7 @@ LAYERS = {
         ),
         (2, 1, 4, 4),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.usefixtures("few_tiles")

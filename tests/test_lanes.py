@@ -14,8 +14,10 @@ from fastconv_kernels.tile import LANES
 # Images, and pixels of a plane around the strips in which it is walked.
 each_n = pytest.mark.parametrize("n", [1, 15, 16, 17, 33])
 each_size = pytest.mark.parametrize(
-    "shape", [(1,), (5,), (2, 3, 4), (3, 1, lanes.STRIP - 1), (1, 1, lanes.STRIP), (2, 1, lanes.STRIP + 1), (1, 20, 19)], ids=str
-)  # fmt: skip
+    "shape",
+    [(1,), (5,), (2, 3, 4), (3, 1, lanes.STRIP - 1), (1, 1, lanes.STRIP), (2, 1, lanes.STRIP + 1), (1, 20, 19)],
+    ids=str,
+)
 
 
 def laid_out(images):

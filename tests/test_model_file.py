@@ -178,6 +178,6 @@ class Doubled(fc.Layer):
 
 def test_layers_of_ones_own_are_named_on_load(tmp_path):
     fc.save(fc.Sequential(Doubled(by=3)), tmp_path / "m")
-    with pytest.raises(fc.ModelFileError, match=r"its layer 'Doubled' is not known; pass load\(..., layers=\[Doubled\]\)"):
+    with pytest.raises(fc.ModelFileError, match=r"'Doubled' is not known; pass load\(..., layers=\[Doubled\]\)"):
         fc.load(tmp_path / "m")
     assert fc.load(tmp_path / "m", layers=[Doubled])(np.ones((1, 2))).tolist() == [[3, 3]]

@@ -77,11 +77,15 @@ def test_a_kernel_step_in_float32_keeps_what_is_nearly_one(rng):
         (fc.SGD(0.1), lambda w, g, v, t: reference.sgd(w, g, v, 0.1), 1),
         (fc.SGD(0.1, 0.9, True, 0.01), lambda w, g, v, t: reference.sgd(w, g, v, 0.1, 0.9, True, 0.01), 1),
         (fc.Adam(0.1), lambda w, g, m, s, t: reference.adam(w, g, m, s, t, 0.1), 2),
-        (fc.Adam(0.1, (0.8, 0.9), 1e-3, 0.1), lambda w, g, m, s, t: reference.adam(w, g, m, s, t, 0.1, 0.8, 0.9, 1e-3, 0.1), 2),
+        (
+            fc.Adam(0.1, (0.8, 0.9), 1e-3, 0.1),
+            lambda w, g, m, s, t: reference.adam(w, g, m, s, t, 0.1, 0.8, 0.9, 1e-3, 0.1),
+            2,
+        ),
         (fc.AdamW(0.1), lambda w, g, m, s, t: reference.adamw(w, g, m, s, t, 0.1), 2),
     ],
     ids=["sgd", "nesterov", "adam", "adam with all options", "adamw"],
-)  # fmt: skip
+)
 def test_ten_steps_of_two_parameters(optimizer, oracle, memory, dtype, rng):
     """Each parameter has its memory, and corrections count steps, not parameters."""
     optimizer = deepcopy(optimizer)

@@ -7,14 +7,13 @@ import subprocess
 import sys
 
 import pytest
+from subprocesses import ROOT
 
 import fastconv as fc
 from fastconv import terminal
 from fastconv.training import progress as module
 from fastconv.training.callbacks import Run
 from fastconv.training.progress import Progress, duration
-
-from subprocesses import ROOT
 
 
 def record(epoch, val_acc=0.9, seconds=0.2):
@@ -131,9 +130,14 @@ def test_the_bar_goes_away_when_training_fails(monkeypatch):
     bar = Bar()
     monkeypatch.setattr(terminal, "is_live", lambda: True)
     monkeypatch.setattr(module, "_bar", lambda run: bar)
-    with pytest.raises(KeyboardInterrupt), Progress(1) as progress:
-        progress.on_train_begin(Run(fc.Sequential(fc.Linear(1, 1)), fc.SGD(), 1, 1, 1))
-        raise KeyboardInterrupt
+
+    def interrupted():
+        with Progress(1) as progress:
+            progress.on_train_begin(Run(fc.Sequential(fc.Linear(1, 1)), fc.SGD(), 1, 1, 1))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert bar.stopped == 1
 
 
@@ -147,7 +151,12 @@ def test_durations(seconds, text):
 
 @pytest.mark.parametrize(
     ("tty", "term", "no_color", "live"),
-    [(True, "xterm", None, True), (False, "xterm", None, False), (True, "dumb", None, False), (True, "xterm", "1", False)],
+    [
+        (True, "xterm", None, True),
+        (False, "xterm", None, False),
+        (True, "dumb", None, False),
+        (True, "xterm", "1", False),
+    ],
 )
 def test_where_lines_may_be_drawn_over(monkeypatch, tty, term, no_color, live):
     stream = io.StringIO()
@@ -156,7 +165,7 @@ def test_where_lines_may_be_drawn_over(monkeypatch, tty, term, no_color, live):
     monkeypatch.setenv("TERM", term)
     monkeypatch.delenv("NO_COLOR", raising=False)
     if no_color:
-        monkeypatch.setenv("NO_COLOR", no_color)
+        monkeypatch.setenv("NO_COLOR", str(no_color))
     assert terminal.is_live() is live
 
 
@@ -170,13 +179,16 @@ class Slow(fc.Callback):
 x = np.zeros((64, 1, 2, 2), np.uint8)
 model = fc.Sequential(fc.Flatten(), fc.Linear(4, 2))
 with Progress(1) as progress:
-    model.fit(x, np.arange(64) % 2, epochs=2, batch_size=8, validation_split=0.2, callbacks=[Slow(), progress], verbose=False)
+    callbacks = [Slow(), progress]
+    model.fit(x, np.arange(64) % 2, epochs=2, batch_size=8, validation_split=0.2, callbacks=callbacks, verbose=False)
 """
 
 
 def test_on_a_real_terminal_of_forty_columns():
     parent, child = pty.openpty()
-    environment = dict(os.environ, COLUMNS="40", LINES="20", TERM="xterm", PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'kernels'}")
+    environment = dict(
+        os.environ, COLUMNS="40", LINES="20", TERM="xterm", PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'kernels'}"
+    )
     environment.pop("NO_COLOR", None)
     process = subprocess.Popen([sys.executable, "-c", TRAINING], stdout=child, stderr=subprocess.PIPE, env=environment)
     os.close(child)

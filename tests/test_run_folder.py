@@ -66,7 +66,8 @@ def test_a_folder_with_a_run_is_refused_and_left_alone(tmp_path, name):
 
 
 def test_two_runs_started_at_once_into_one_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr("fastconv.training.run_folder.check_free", lambda folder: None)  # both looked before either wrote
+    # Both looked before either wrote.
+    monkeypatch.setattr("fastconv.training.run_folder.check_free", lambda folder: None)
     RunFolder("out")
     with pytest.raises(FileExistsError):
         RunFolder("out")

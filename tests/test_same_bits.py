@@ -14,7 +14,7 @@ from subprocesses import succeed
 
 import fastconv as fc
 from fastconv import functional as F
-from fastconv_kernels import conv2d, linear
+from fastconv_kernels import bias, conv2d, linear
 from fastconv_kernels.runtime import INTERPRETED
 from fastconv_kernels.tile import LANES
 
@@ -71,19 +71,42 @@ def test_training_gives_one_hash_at_any_thread_count(make, optimizer, threads, r
     assert len(set(hashes.values())) == 1, hashes
 
 
-@pytest.mark.parametrize("name", ["conv", "backward", "softmax", "max_pool", "avg_pool"])
+@pytest.mark.parametrize("name", ["conv", "backward", "linear", "softmax", "max_pool", "avg_pool", "loss", "sums"])
 def test_each_operation_gives_the_same_bits_at_any_thread_count(name, threads, rng):
-    x, weight = (rng.standard_normal(s).astype(np.float32) for s in ((70, 4, 9, 8), (6, 2, 3, 3)))
-    dy = rng.standard_normal((70, 6, 9, 8)).astype(np.float32)
+    """Large enough that threads really run side by side, several times over."""
+    x, weight, dy, matrix, shares = (
+        rng.standard_normal(shape).astype(np.float32)
+        for shape in ((640, 4, 16, 15), (6, 2, 3, 3), (640, 6, 16, 15), (100, 960), (20, 150_000))
+    )
+    labels = rng.integers(0, 100, 640)
+
+    def linear_gradients():
+        layer = fc.Linear(960, 100)
+        layer.weight.value = matrix
+        y = layer.forward(x.reshape(640, 960), training=True)
+        return [y, layer.backward(y), layer.weight.grad, layer.bias.grad]
+
+    def sums():
+        total = np.empty(shares.shape[1], np.float32)
+        bias.sum_shares(shares, total)
+        return [total]
+
+    def loss():
+        measured = fc.CrossEntropyLoss()
+        return [np.float64(measured(x.reshape(640, 960)[:, :100], labels)), measured.backward()]
+
     run = {
         "conv": lambda: [F.conv2d(x, weight, None, 1, 1, 1, 2)],
         "backward": lambda: F.conv2d_backward(dy, x, weight, 1, 1, 1, 2),
+        "linear": linear_gradients,
         "softmax": lambda: [F.softmax(x), F.log_softmax(x)],
         "max_pool": lambda: [F.max_pool2d(x, 3, 2, 1)],
         "avg_pool": lambda: [F.avg_pool2d(x, 3, 2, 1)],
+        "loss": loss,
+        "sums": sums,
     }[name]
     hashes = set()
-    for count in (1, 2, 3, 4):
+    for count in (1, 2, 3, 4) * 3:
         threads(count)
         hashes.add(digest(run()))
     assert len(hashes) == 1
@@ -190,7 +213,7 @@ def test_a_convolutions_tile_changes_no_bit(case, rng):
     assert groups == 1
     filters, channels = 5, shape[1]
     how = [(v, v) if isinstance(v, int) else v for v in (stride, padding, dilation)]
-    k, bias = rng.standard_normal((filters, channels, *taps)).astype(np.float32), rng.standard_normal(filters)
+    k, b = (rng.standard_normal(s).astype(np.float32) for s in ((filters, channels, *taps), filters))
     x = rng.standard_normal((2, *shape[1:], LANES)).astype(np.float32)
     size = F.conv2d(x[..., 0], k, None, *how).shape[2:]
     lines = [conv2d.forward_line(*axis) for axis in zip(size, *how, strict=True)]
@@ -199,7 +222,7 @@ def test_a_convolutions_tile_changes_no_bit(case, rng):
         packed = np.empty(conv2d.packed_shape(1, filters, channels, taps, m), np.float32)
         conv2d.pack_forward(k, packed)
         y = np.empty((2, filters, *size, LANES), np.float32)
-        conv2d.forward(m, p)(x, packed, bias.astype(np.float32), y, *lines, False)
+        conv2d.forward(m, p)(x, packed, b, y, *lines, False)
         results.add(digest([y]))
     for m, p in tiles(filters, taps[1]):
         share = np.empty((2, *k.shape), np.float32)
@@ -221,3 +244,12 @@ def test_a_matrix_tile_changes_no_bit(rng):
         linear.backward_weight(m, p)(dy, transposed, dw)
         hashes.add(digest([y, dx, dw]))
     assert len(hashes) == 1
+
+
+@pytest.mark.skipif(INTERPRETED, reason="NumPy has no fused multiply-add")
+def test_a_multiply_add_rounds_once():
+    """(1 + d)**2 - (1 + 2d) is d**2, which a product rounded by itself would lose."""
+    d = np.float32(2.0**-12)
+    x, weight, bias = np.full((1, 1, 1, 1), 1 + d), np.full((1, 1, 1, 1), 1 + d), np.array([-(1 + 2 * d)])
+    assert F.conv2d(x, weight, bias).item() == d * d
+    assert F.linear(x[:, :, 0, 0], weight[:, :, 0, 0], bias).item() == d * d

@@ -64,7 +64,7 @@ def test_a_value_that_was_read_is_changed_in_place():
 
 def test_a_layer_may_stand_in_one_place_only():
     relu = fc.ReLU()
-    with pytest.raises(ValueError, match="layers 0 and 1.0 are the same ReLU"):
+    with pytest.raises(ValueError, match=r"layers 0 and 1\.0 are the same ReLU"):
         fc.Sequential(relu, fc.Sequential(relu))
 
 
@@ -100,7 +100,7 @@ def test_summary_counts_parameters_and_arithmetic():
 
 
 def test_a_misfit_names_the_layer():
-    with pytest.raises(fc.ShapeError, match=r"layer 0: conv2d: expected x of shape \(N, 1, H, W\) .* got \(2, 3, 8, 8\)"):
+    with pytest.raises(fc.ShapeError, match=r"layer 0: conv2d: .* of shape \(N, 1, H, W\) .* got \(2, 3, 8, 8\)"):
         small()(np.zeros((2, 3, 8, 8), np.float32))
     inner = fc.Sequential(fc.Sequential(fc.ReLU(), fc.Linear(3, 2)))
     with pytest.raises(fc.ShapeError, match=r"layer 0: layer 1: linear: .*got \(1, 4\)"):
@@ -155,7 +155,7 @@ def test_uint8_pixels_are_normalised_in_the_first_kernel():
     by_hand = ((pixels / 255 - 0.2) / 0.5).astype(np.float32)
     assert np.array_equal(model(pixels), model(by_hand))
     model.normalization = fc.Normalization((0.2, 0.3), (0.5, 0.5))
-    with pytest.raises(fc.ShapeError, match="expected 1 or 1 means and standard deviations for 1 channels, got 2 and 2"):
+    with pytest.raises(fc.ShapeError, match="1 or 1 means and standard deviations for 1 channels, got 2 and 2"):
         model(pixels)
 
 

@@ -51,7 +51,10 @@ def test_every_training_image_is_one_of_nine_shifts_and_all_occur(images):
     index = np.arange(0, 400, 2)
     for seen in epochs_of(images, index, seed=1)[0]:
         matches = np.array(
-            [[(seen[index] == shifted(images[index], d, r)).all(axis=(1, 2, 3)) for r in (-1, 0, 1)] for d in (-1, 0, 1)]
+            [
+                [(seen[index] == shifted(images[index], d, r)).all(axis=(1, 2, 3)) for r in (-1, 0, 1)]
+                for d in (-1, 0, 1)
+            ]
         )
         assert matches.any(axis=(0, 1)).all()
         assert (matches.sum(axis=2) > 5).all()  # 200 images, nine shifts

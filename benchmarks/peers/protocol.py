@@ -13,7 +13,9 @@ from typing import Any, Protocol
 import numpy as np
 
 MEAN, STD = 0.1307, 0.3081
-LR, MOMENTUM = 0.01, 0.9
+# Where rounding sends one rectifier or maximum the other way, the two libraries part: at a rate of 0.01 by 2e-3 of the
+# loss within 20 steps (one of twelve seeds), at 0.001 by less than 1e-6 (twelve seeds).
+LR, MOMENTUM = 0.001, 0.9
 PREFIX = "model."
 
 

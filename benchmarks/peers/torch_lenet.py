@@ -1,4 +1,4 @@
-"""LeNet-5 in PyTorch, for ``benchmarks.step``: eager, on the CPU.  Imports no fastconv, so any interpreter can run it."""
+"""LeNet-5 in PyTorch, for ``benchmarks.step``: eager.  Imports no fastconv, so it may run in another environment."""
 
 import sys
 from collections.abc import Mapping

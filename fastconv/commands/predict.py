@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fastconv import data, io, terminal
+from fastconv import atomic, data, terminal
 from fastconv.commands.common import CompilingNotice, use_threads
 from fastconv.commands.errors import UsageError
 from fastconv.commands.interrupts import Interrupts
@@ -41,4 +41,4 @@ def write_probabilities(path: Path, probabilities: NDArray[np.floating]) -> None
     """Write ``ImageId,0,1,...``: a row for each image, a column for each class, six digits."""
     header = ",".join(["ImageId", *map(str, range(probabilities.shape[1]))])
     rows = (",".join([str(n), *(f"{p:.6g}" for p in row)]) for n, row in enumerate(probabilities.tolist(), 1))
-    io.write_atomically(path, "\n".join([header, *rows, ""]).encode("ascii"))
+    atomic.write(path, "\n".join([header, *rows, ""]).encode("ascii"))

@@ -1,12 +1,9 @@
 """The file that Kaggle's Digit Recognizer takes."""
 
-import os
-import secrets
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastconv import atomic
 from fastconv.data.errors import DataError, reason
 from fastconv.data.files import StrPath
 
@@ -35,39 +32,10 @@ def write_submission(path: StrPath, labels: ArrayLike) -> None:
     if values.min() < 0:
         raise DataError(f"write_submission: {path}: expected labels from 0 upwards, got {values.min()}")
     rows = [f"{image},{label}\n" for image, label in enumerate(values.tolist(), 1)]
-    _replace(Path(path), "".join(["ImageId,Label\n", *rows]).encode("ascii"))
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Make ``content`` the file ``path`` in one step that no crash can divide."""
     try:
-        # Through a link, to what it points at. A device must not be replaced by a file.
-        target = path.resolve()
-        if target.exists() and not target.is_file():
-            raise DataError(f"write_submission: {path}: expected the name of a file, got a folder or a device")
-        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-        try:
-            with temporary.open("xb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
-        _sync_folder(target.parent)
+        atomic.write(path, "".join(["ImageId,Label\n", *rows]).encode("ascii"))
     except OSError as error:
         raise DataError(
             f"write_submission: {path}: the file cannot be written ({reason(error)}); check that the folder exists, "
             "may be written to and has room"
         ) from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Put the new name on the disk, too; only POSIX systems can."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -134,11 +134,13 @@ def _bar(run: Run) -> "Bar":
     from rich.progress import BarColumn, TextColumn  # only a terminal pays for its import
     from rich.progress import Progress as Bar
 
+    # A few columns stay free, so that a terminal can show ^C there without beginning a new line.
+    width = max(5, min(40, terminal.width() - 32))
     parts = (
         TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
-        BarColumn(None),
+        BarColumn(width),
         TextColumn("{task.fields[left]} left"),
     )
-    bar = Bar(*parts, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False, expand=True)
+    bar = Bar(*parts, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False)
     bar.add_task("", total=run.epochs * run.batches, epoch=1, epochs=run.epochs, left="?")
     return bar

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fastconv import io
+from fastconv import atomic, io
 from fastconv.sequential import Sequential
 from fastconv.training.callbacks import Callback, KeepBest, Run
 from fastconv.training.history import Record
@@ -85,7 +85,7 @@ class RunFolder:
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write ``config.json`` or ``metrics.json``."""
-        io.write_atomically(self.path / name, (json.dumps(content, indent=2) + "\n").encode())
+        atomic.write(self.path / name, (json.dumps(content, indent=2) + "\n").encode())
 
     def save(self, model: Sequential) -> None:
         """Write ``model.safetensors``."""
