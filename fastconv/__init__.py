@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from fastconv import models as models
     from fastconv import reference as reference
     from fastconv import schedules as schedules
-    from fastconv.gradcheck import GradientError as GradientError
-    from fastconv.gradcheck import gradcheck as gradcheck
+    from fastconv.gradient_check import GradientError as GradientError
+    from fastconv.gradient_check import gradcheck as gradcheck
     from fastconv.io import ModelFileError as ModelFileError
     from fastconv.io import load as load
     from fastconv.io import save as save
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 _MODULES = ("data", "functional", "init", "models", "reference", "schedules")
 _NAMES = {
-    "fastconv.gradcheck": ("GradientError", "gradcheck"),
+    "fastconv.gradient_check": ("GradientError", "gradcheck"),
     "fastconv.io": ("ModelFileError", "load", "save"),
     "fastconv.layers": (
         "AvgPool2d",

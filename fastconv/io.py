@@ -88,7 +88,18 @@ def save(model: Sequential, path: str | os.PathLike[str]) -> None:
     architecture = json.dumps(description, sort_keys=True)
     tensors = {name: np.ascontiguousarray(value) for name, value in model.state_dict().items()}
     metadata = {"format": "pt", "fastconv": architecture, "sha256": _digest(architecture, tensors)}
-    atomic.write(path, to_bytes(tensors, metadata))
+    atomic.write(path, _with_sorted_header(to_bytes(tensors, metadata)))
+
+
+def _with_sorted_header(content: bytes) -> bytes:
+    """Return the same file with its header in one order: safetensors writes metadata in a random one.
+
+    The format: eight bytes with the header's length, the header as JSON padded with spaces, the tensors.
+    """
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[end:]
 
 
 def load(path: str | os.PathLike[str], layers: "list[type[Layer]] | tuple[type[Layer], ...]" = ()) -> Sequential:

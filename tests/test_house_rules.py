@@ -57,6 +57,7 @@ EVERYTHING = None
 K = "fastconv_kernels"
 ARROWS = {
     "reference": set(),
+    "atomic": set(),
     "shapes": set(),
     "schedules": set(),
     "terminal": set(),
@@ -66,14 +67,14 @@ ARROWS = {
     "losses": {"blocks", "shapes", K},
     "optim": {"layers", K},
     "functional": {"blocks", "layers", "losses", "shapes", K},
-    "gradcheck": {"blocks", "layers"},
+    "gradient_check": {"blocks", "layers"},
     "sequential": {"blocks", "layers", "shapes", K},
     "summary": {"layers", "shapes"},
     "models": {"layers", "sequential"},
-    "data": set(),
-    "io": {"blocks", "layers", "sequential", "shapes"},
+    "data": {"atomic"},
+    "io": {"atomic", "blocks", "layers", "sequential", "shapes"},
     "training": {
-        "blocks", "data", "io", "layers", "losses", "models", "optim", "schedules", "sequential", "shapes", "terminal",
+        "atomic", "blocks", "data", "io", "layers", "losses", "models", "optim", "schedules", "sequential", "shapes", "terminal",
     },
     "commands": EVERYTHING,
     "cli": EVERYTHING,

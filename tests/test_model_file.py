@@ -42,6 +42,12 @@ def test_everything_comes_back(saved):
     assert fc.load(str(saved))(x).dtype == np.float32
 
 
+def test_equal_models_are_equal_files(tmp_path):
+    for number in range(5):
+        fc.save(model(), tmp_path / f"{number}")
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+
+
 def test_float64_comes_back(tmp_path):
     fc.save(fc.Sequential(fc.Linear(2, 2)).to(np.float64), tmp_path / "m")
     assert fc.load(tmp_path / "m").parameters()[0].dtype == np.float64

@@ -8,7 +8,7 @@ from fastconv import terminal
 from fastconv.commands.common import CompilingNotice
 from fastconv.commands.interrupts import Interrupts
 from fastconv.commands.model_file import find
-from fastconv.gradcheck import GradientError, gradcheck
+from fastconv.gradient_check import GradientError, gradcheck
 
 _IMAGES = 2
 _ELEMENTS = 100
