@@ -74,7 +74,8 @@ ARROWS = {
     "data": {"atomic"},
     "io": {"atomic", "blocks", "layers", "sequential", "shapes"},
     "training": {
-        "atomic", "blocks", "data", "io", "layers", "losses", "models", "optim", "schedules", "sequential", "shapes", "terminal",
+        "atomic", "blocks", "data", "io", "layers", "losses", "models", "optim", "schedules", "sequential", "shapes",
+        "terminal",
     },
     "commands": EVERYTHING,
     "cli": EVERYTHING,
@@ -221,14 +222,20 @@ def test_prange_is_for_parallel_kernels_and_comes_once(path, function, parallel)
 
 @each_kernel
 def test_no_sum_runs_across_tasks(path, function, parallel):
-    """``s += ...`` on a name from outside a prange is a reduction, whose order Numba leaves to the threads."""
+    """What is added to inside a prange was made inside it.
+
+    ``s += ...`` on a name from outside is a reduction, whose order Numba leaves to the threads, and ``a[i] += ...`` on
+    an argument is a race unless the task is part of the index: a task adds to a view of its own.
+    """
+    arguments = {argument.arg for argument in function.args.args}
     for loop in (n for n in ast.walk(function) if isinstance(n, ast.For) and "prange" in ast.unparse(n.iter)):
-        assigned = {n.id for n in ast.walk(loop) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-        plain = {
+        made = {
             t.id for n in ast.walk(loop) if isinstance(n, ast.Assign) for t in targets(n) if isinstance(t, ast.Name)
         }
-        loops = {n.target.id for n in ast.walk(loop) if isinstance(n, ast.For)}
-        assert assigned <= plain | loops, f"{path.name}: {function.name} adds to {assigned - plain - loops}"
+        for n in ast.walk(loop):
+            if isinstance(n, ast.AugAssign):
+                base = n.target.value if isinstance(n.target, ast.Subscript) else n.target
+                assert ast.unparse(base) in made - arguments, f"{path.name}:{n.lineno}: {ast.unparse(n)}"
 
 
 def targets(assignment):
