@@ -1,6 +1,7 @@
 """Time a training step and inference of LeNet-5 against PyTorch eager, in processes that take turns; print the table.
 
-Run ``python -m benchmarks.step``; ``--write`` puts the table into docs/benchmarks.md.  Both start from the same weights
+Run ``python -m benchmarks.step``; ``--write`` puts the table into docs/benchmarks.md
+and README.md.  Both start from the same weights
 and see the same digits.  If their first losses differ, the program ends without a table.
 """
 
@@ -159,6 +160,9 @@ Medians and ranges of {options.rounds} rounds in which the libraries take turns,
 {compared}{machine.describe(*libraries[1:])}.
 """
     machine.publish("step", block, options.write)
+    if options.write:  # the same table stands in the README
+        readme = machine.ROOT / "README.md"
+        readme.write_text(machine.replace_block(readme.read_text(encoding="utf-8"), "step", block), encoding="utf-8")
     return 0
 
 

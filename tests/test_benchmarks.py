@@ -10,6 +10,7 @@ import pytest
 from benchmarks import machine, naive, operations, origins, processes, step, tiles
 
 TINY = {
+    "denormals": ["--batch", "16", "--seconds", "0"],
     "kernels": ["--batch", "2", "--seconds", "0"],
     "memory": ["--digits", "100", "--epochs", "1"],
     "start": ["--runs", "1", "--cold-runs", "0"],
@@ -17,6 +18,7 @@ TINY = {
 }
 STEP = ["--rounds", "1", "--seconds", "0", "--batch", "16", "--images", "320"]
 EXPECTED = {
+    "denormals": ["| ordinary ", "| denormal ", "ratio (range)"],
     "kernels": ["| convolution 2, to the filters ", "| packing and normalising uint8 ", "GFLOP/s at best"],
     "memory": ["| `fastconv train` on 100 random digits ", "kbytes"],
     "start": ["| `import fastconv` ", "| `fastconv --help` ", "| first training step, kernels cached "],
