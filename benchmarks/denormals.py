@@ -1,7 +1,7 @@
 """Time a LeNet-5 training step whose activations are denormal numbers beside one of ordinary size; print a table.
 
-Run ``python -m benchmarks.denormals``; ``--write`` puts the table into docs/benchmarks.md.  Other libraries were reported
-to lose a factor of 100 to 300 to denormals (pytorch#27974).
+Run ``python -m benchmarks.denormals``; ``--write`` puts the table into docs/benchmarks.md.  Others were reported to
+lose a factor of 100 to 300 to denormals (pytorch#27974).
 """
 
 import statistics
@@ -37,9 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     times: list[list[float]] = [[] for _ in SCALES]
     for _ in range(ROUNDS):
         for batch, found in zip(batches, times, strict=True):
-            found.append(
-                timing.seconds(lambda x=batch: fc.train_step(model, loss, still, x, labels), options.seconds)
-            )
+            found.append(timing.seconds(lambda x=batch: fc.train_step(model, loss, still, x, labels), options.seconds))
     usual, tiny = (statistics.median(found) for found in times)
     ratios = [b / a for a, b in zip(*times, strict=True)]
     rows = [

@@ -1,8 +1,7 @@
 """Time a training step and inference of LeNet-5 against PyTorch eager, in processes that take turns; print the table.
 
-Run ``python -m benchmarks.step``; ``--write`` puts the table into docs/benchmarks.md
-and README.md.  Both start from the same weights
-and see the same digits.  If their first losses differ, the program ends without a table.
+Run ``python -m benchmarks.step``; ``--write`` puts the table into docs/benchmarks.md and README.md.  Both start
+from the same weights and see the same digits.  If their first losses differ, the program ends without a table.
 """
 
 import json
