@@ -41,28 +41,14 @@ def _kernels() -> list[Kernel]:
 
 
 def expected(tile: Tile, kernel: Kernel) -> float:
-    """Return the cost by the model of ``tilesize.choose``, in units of one multiply-add of the tile."""
-    m, p = tile
-    steps = -(-kernel.rows // m) * -(-kernel.columns // p)
-    return steps * (max(m * p, 8) + kernel.row_load * m + VECTOR * p)
+    """Return the cost by the model of ``tilesize``."""
+    return tilesize.cost(tile, kernel.rows, kernel.columns, kernel.row_load)
 
 
 def tiles(kernel: Kernel, most: int) -> list[Tile]:
-    """Return the tiles that fit, the best by the model first, at most ``most`` of them.
-
-    Raises
-    ------
-    RuntimeError
-        If the first is not the one that ``tilesize.choose`` chooses: then the model here is not the one there.
-    """
-    fitting = [
-        (m, p) for m in tilesize._ROWS for p in range(1, kernel.columns + 1) if m <= kernel.rows and tilesize.fits(m, p)
-    ]
-    fitting.sort(key=lambda tile: (expected(tile, kernel), -tile[0]))
-    chosen = tilesize.choose(kernel.rows, kernel.columns, kernel.row_load)
-    if fitting[0] != chosen:
-        raise RuntimeError(f"{kernel.name}: tilesize.choose takes {chosen}, the model here {fitting[0]}")
-    return fitting[:most]
+    """Return the tiles that fit, the best by the model first, at most ``most`` of them."""
+    fitting = tilesize.tiles(kernel.rows, kernel.columns)
+    return sorted(fitting, key=lambda tile: (expected(tile, kernel), -tile[0]))[:most]
 
 
 def measure(kernel: Kernel, batch: int, most: int, budget: float) -> list[list[str]]:

@@ -108,13 +108,10 @@ def test_the_rungs_do_not_get_each_others_code():
     assert names == {"relu_forward", "relu_forward_njit", "relu_forward_njit_parallel"}
 
 
-def test_the_model_of_tiles_is_that_of_the_kernels():
+def test_the_first_of_the_tiles_is_the_one_that_is_chosen():
     for kernel in tiles._kernels():
-        assert tiles.tiles(kernel, 1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiles.tilesize, "choose", lambda *_: (1, 1))
-        with pytest.raises(RuntimeError, match=r"tilesize\.choose takes \(1, 1\), the model here"):
-            tiles.tiles(tiles._kernels()[0], 1)
+        (first,) = tiles.tiles(kernel, 1)
+        assert first == tiles.tilesize.choose(kernel.rows, kernel.columns, kernel.row_load)
 
 
 def test_the_logs_of_the_post_are_repeated_and_written(monkeypatch, tmp_path, capsys):

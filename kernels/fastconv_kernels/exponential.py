@@ -5,6 +5,8 @@ nothing but additions, multiplications and divisions of float64 in a fixed order
 relative, so after rounding to float32 they are as good as any.
 """
 
+from math import factorial
+
 import numpy as np
 
 from fastconv_kernels.runtime import kernel
@@ -12,6 +14,9 @@ from fastconv_kernels.runtime import kernel
 _LOG2E = 1.4426950408889634
 _LN2_HIGH = 0.693147180369123816490  # the first 33 bits of ln 2, so that k * _LN2_HIGH is exact
 _LN2_LOW = 1.90821492927058770002e-10
+# Taylor's coefficients, the highest power first: 1 / n! of exp, and 1 / n for odd n of log.
+_EXP = tuple(1.0 / factorial(n) for n in range(13, -1, -1))
+_LOG = tuple(1.0 / n for n in range(23, 0, -2))
 _BIAS = 1023
 _FRACTION = 52
 
@@ -28,9 +33,9 @@ def exp(x):
         return np.inf
     k = np.floor(x * _LOG2E + 0.5)
     r = (x - k * _LN2_HIGH) - k * _LN2_LOW
-    total = 1.0
-    for n in range(13, 0, -1):
-        total = 1.0 + total * r / n
+    total = 0.0
+    for coefficient in _EXP:
+        total = total * r + coefficient
     return total * np.int64((np.int64(k) + _BIAS) << _FRACTION).view(np.float64)
 
 
@@ -53,6 +58,6 @@ def log(x):
     s = (m - 1.0) / (m + 1.0)
     square = s * s
     total = 0.0
-    for n in range(23, 0, -2):
-        total = total * square + 1.0 / n
+    for coefficient in _LOG:
+        total = total * square + coefficient
     return k * _LN2_HIGH + (k * _LN2_LOW + 2.0 * s * total)

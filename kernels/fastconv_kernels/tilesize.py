@@ -46,33 +46,32 @@ SCALAR, VECTOR = 0.3, 1.2
 _ROWS = (1, 2, 3, 4, 6, 8)
 
 
-@cache
-def choose(rows, columns, row_load=SCALAR):
-    """Choose the tile for ``rows`` filters by ``columns`` pixels (taps, blocks).
+def tiles(rows, columns):
+    """Return all tiles (M, P) that fit the registers, with M <= rows and P <= columns, both at least 1."""
+    return [(m, p) for m in _ROWS if m <= rows for p in range(1, min(columns, 5) + 1) if fits(m, p)]
+
+
+def cost(tile, rows, columns, row_load=SCALAR):
+    """Return what covering rows x columns with a tile should cost, in units of one multiply-add of a vector.
+
+    A step takes its M x P multiply-adds, at least the eight that hide one's latency, and for each load what ``SCALAR``
+    and ``VECTOR`` say.  The model was fitted to 30 tiles of LeNet's convolutions; ``python -m benchmarks.tiles`` prints
+    it beside measurements.
 
     Parameters
     ----------
+    tile : (int, int)
     rows, columns : int
-        At least 1.
+        Filters and pixels (taps, blocks), at least 1.
     row_load : SCALAR or VECTOR
         Whether a step loads one weight for each of its rows and spreads it, or a whole vector.
-
-    Returns
-    -------
-    (int, int)
-        M <= rows and P <= columns with the least work at the edges and beside the multiply-adds.
-
-    Notes
-    -----
-    The model, in units of one multiply-add: a step takes its M x P of them, at least the eight that hide one's latency,
-    and for each load what ``SCALAR`` and ``VECTOR`` say.  It was fitted to 30 tiles of LeNet's convolutions;
-    ``python -m benchmarks.tiles`` prints it beside measurements.
     """
+    m, p = tile
+    steps = -(-rows // m) * -(-columns // p)
+    return steps * (max(m * p, 8) + row_load * m + VECTOR * p)
 
-    def cost(tile):
-        m, p = tile
-        steps = -(-rows // m) * -(-columns // p)
-        return steps * (max(m * p, 8) + row_load * m + VECTOR * p), -m
 
-    tiles = [(m, p) for m in _ROWS if m <= rows for p in range(1, min(columns, 5) + 1) if fits(m, p)]
-    return min(tiles, key=cost)
+@cache
+def choose(rows, columns, row_load=SCALAR):
+    """Return the cheapest tile that fits, the one with more rows of equal ones; arguments as in ``cost``."""
+    return min(tiles(rows, columns), key=lambda tile: (cost(tile, rows, columns, row_load), -tile[0]))
