@@ -152,7 +152,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     threads = ", ".join(f"{each[0]['library']} on {each[0]['threads']} threads" for each in answers.values())
     compared = CHECKED if len(answers) > 1 else WITHOUT_TORCH
     if unsteady(answers):
-        compared += f"**The rounds differ by more than {UNSTEADY:.0%}: something else was running.**\n"
+        compared += (
+            f"**The rounds of one library differ by more than {UNSTEADY:.0%}: the machine was not quiet, or that "
+            "library is unsteady on it.**\n"
+        )
     block = f"""
 {machine.table(header, lines, texts=2)}
 Medians and ranges of {options.rounds} rounds in which the libraries take turns, each in a new process ({threads}).

@@ -110,7 +110,7 @@ def pool2d(operation: str, x: Shape, window: Pair, stride: Pair, padding: Pair, 
     ------
     ShapeError
         If x is no batch of images, the padding is more than half the window (PyTorch's rule: a window of padding
-        alone has no maximum), or a window is larger than the padded image.
+        alone has no maximum), or no window fits; with ``ceil_mode`` one may be larger than the image.
     """
     n, c, *size = images(operation, x)
     sizes = []
@@ -119,12 +119,13 @@ def pool2d(operation: str, x: Shape, window: Pair, stride: Pair, padding: Pair, 
             raise ShapeError(
                 f"{operation}: expected padding of at most half the window's {name} {window[axis]}, got {padding[axis]}"
             )
-        if window[axis] > size[axis] + 2 * padding[axis]:
+        windows = pool_size(size[axis], window[axis], stride[axis], padding[axis], ceil_mode)
+        if windows < 1:
             raise ShapeError(
                 f"{operation}: a window of {name} {window[axis]} does not fit an input of {name} {size[axis]} "
                 f"with padding {padding[axis]}"
             )
-        sizes.append(pool_size(size[axis], window[axis], stride[axis], padding[axis], ceil_mode))
+        sizes.append(windows)
     return (n, c, *sizes)
 
 

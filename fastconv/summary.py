@@ -19,7 +19,16 @@ def multiply_adds(layer: Layer, output: Shape) -> int:
     return 0
 
 
-def summary(model: "Sequential", input_shape: Shape) -> str:
+class Table(str):
+    """Text that an interpreter or a notebook shows as it is, with its lines."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def summary(model: "Sequential", input_shape: Shape) -> Table:
     """Return the table for one input of shape (C, H, W) or (features,), without the batch axis.
 
     Raises
@@ -63,13 +72,15 @@ def summary(model: "Sequential", input_shape: Shape) -> str:
 
     rule = "-" * (sum(widths) + 6)
     size = totals[0] * model.dtype.itemsize / 1024
-    return "\n".join(
-        [
-            line(rows[0]),
-            rule,
-            *(line(row) for row in rows[1:]),
-            rule,
-            line(total),
-            f"input {' x '.join(map(str, input_shape))}, {model.dtype} weights {size:,.0f} KB; MFLOP forward",
-        ]
+    return Table(
+        "\n".join(
+            [
+                line(rows[0]),
+                rule,
+                *(line(row) for row in rows[1:]),
+                rule,
+                line(total),
+                f"input {' x '.join(map(str, input_shape))}, {model.dtype} weights {size:,.0f} KB; MFLOP forward",
+            ]
+        )
     )

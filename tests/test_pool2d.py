@@ -144,6 +144,16 @@ def test_shapes_that_do_not_fit_are_named(name, arguments, message):
         getattr(F, name)(*arguments)
 
 
+def test_ceil_mode_takes_a_window_larger_than_the_image_as_pytorch_does():
+    x = np.array([[[[1.0, 5.0], [3.0, 4.0]]]])
+    assert F.max_pool2d(x, 3, 2, ceil_mode=True).tolist() == [[[[5.0]]]]
+    assert F.avg_pool2d(x, 3, 2, ceil_mode=True).tolist() == [[[[13 / 4]]]]
+    with pytest.raises(fc.ShapeError, match="a window of height 3 does not fit an input of height 2"):
+        F.max_pool2d(x, 3, 2)
+    with pytest.raises(fc.ShapeError, match="a window of height 4 does not fit an input of height 2"):
+        F.max_pool2d(x, 4, 2, ceil_mode=True)
+
+
 def test_features_are_no_images():
     with pytest.raises(fc.ShapeError, match=r"MaxPool2d: expected x of shape \(N, C, H, W\), got \(2, 3\)"):
         fc.MaxPool2d(2)(np.zeros((2, 3)))

@@ -95,6 +95,7 @@ def test_summary_counts_parameters_and_arithmetic():
     lines = fc.models.lenet5().summary((1, 28, 28)).split("\n")
     assert lines[2].split() == ["0", "Conv2d", "6", "x", "28", "x", "28", "156", "0.235"]
     assert lines[-2].split() == ["total", "61,706", "0.833"]
+    assert repr(fc.models.lenet5().summary((1, 28, 28))).split("\n") == lines
     with pytest.raises(fc.ShapeError, match=r"layer 7: linear: expected x of shape \(N, 400\)"):
         fc.models.lenet5().summary((1, 32, 32))
 

@@ -41,7 +41,7 @@ def exp(x):
 
 @kernel(parallel=False)
 def log(x):
-    """Return the natural logarithm of a positive, finite float64; inf and NaN stay, 0 gives -inf.
+    """Return the natural logarithm of a positive float64 that is not denormal; inf and NaN stay, 0 gives -inf.
 
     x = 2**k * m with m in [0.7, 1.42), and log(m) = 2 (s + s**3/3 + s**5/5 + ...) with s = (m - 1) / (m + 1).
     """
