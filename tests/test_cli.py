@@ -1,5 +1,6 @@
 """The command line, end to end: what each command prints, writes and returns."""
 
+import contextlib
 import csv
 import io
 import json
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 
+import numba
 import numpy as np
 import pytest
 from subprocesses import ROOT, succeed
@@ -326,7 +328,12 @@ def test_warming_up_changes_neither_model_nor_optimizer():
 
 def test_compiling_is_announced_once_and_only_if_it_happens(capsys, monkeypatch):
     tell = []
-    monkeypatch.setattr(common.runtime, "tell_before_compiling", tell.append)
+
+    def listening(start):
+        tell.append(start)
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(common.runtime, "tell_before_compiling", listening)
     with common.CompilingNotice():
         pass
     assert capsys.readouterr().out == ""
@@ -343,6 +350,16 @@ def test_compiling_is_announced_once_and_only_if_it_happens(capsys, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert capsys.readouterr().out == "compiling kernels ...\n"
+
+
+def test_what_is_compiled_after_the_notice_says_nothing(capsys):
+    with common.CompilingNotice():
+        pass
+    numba.njit(lambda x: x + 1)(1)
+    assert capsys.readouterr().out == ""
+    with common.CompilingNotice():
+        numba.njit(lambda x: x + 2)(1)
+    assert capsys.readouterr().out.startswith("compiling kernels ...")
 
 
 def test_a_narrow_terminal_breaks_lines_between_words(monkeypatch):

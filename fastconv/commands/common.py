@@ -40,18 +40,20 @@ class CompilingNotice:
 
     def __init__(self) -> None:
         self._began: float | None = None
+        self._listening = runtime.tell_before_compiling(self._start)
 
     def _start(self) -> None:
         self._began = perf_counter()
         terminal.say("compiling kernels ...", end="")
 
     def __enter__(self) -> Self:
-        runtime.tell_before_compiling(self._start)
+        self._listening.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._listening.__exit__(kind, error, trace)
         if self._began is None:
             return
         if kind is not None:

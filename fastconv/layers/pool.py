@@ -38,7 +38,6 @@ class _Pool2d(Layer):
         """Check the input's shape; see ``Layer.plan``."""
         out = shapes.pool2d(type(self).__name__, shape, self.kernel_size, self.stride, self.padding, self.ceil_mode)
         work.y, work.dx = work.empty(out), work.empty(shape)
-        work.place = work.empty(out).array
         return out
 
 
@@ -61,6 +60,12 @@ class MaxPool2d(_Pool2d):
     ShapeError
         If an argument is not one or two whole numbers.
     """
+
+    def plan(self, shape: Shape, work: Workspace) -> Shape:
+        """Check the input's shape; see ``Layer.plan``."""
+        out = super().plan(shape, work)
+        work.place = work.empty(out).array
+        return out
 
     def forward_blocks(self, x: Blocks, work: Workspace, training: bool) -> Blocks:
         """Write equation (7), and while training where each maximum was."""

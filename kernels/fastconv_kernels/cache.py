@@ -162,9 +162,3 @@ class KernelCache(_Cache):
             _warn(f"{path} cannot be written ({error.strerror})")
             if temporary is not None:
                 Path(temporary).unlink(missing_ok=True)
-
-
-def is_empty():
-    """Whether no kernel has been compiled on this machine yet, so that the first step will take seconds."""
-    place = folder()
-    return place is None or next(place.glob("*.kernel"), None) is None

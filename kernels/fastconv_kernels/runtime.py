@@ -213,5 +213,5 @@ class _FirstCompile(event.Listener):
 
 
 def tell_before_compiling(tell):
-    """Call ``tell()`` once, just before the first kernel of this process is compiled; never if all are cached."""
-    event.register("numba:compile", _FirstCompile(tell))
+    """Return a context in which ``tell()`` is called once, before a kernel is compiled; not if all are cached."""
+    return event.install_listener("numba:compile", _FirstCompile(tell))
