@@ -13,6 +13,8 @@ from pathlib import Path
 
 from benchmarks import machine, processes
 
+TOLD = hasattr(os, "wait4")
+"""Whether the system tells a process's peak memory."""
 # This program imports nothing big itself: on Linux a new process starts with its parent's peak as its own.
 STARTED = "import fastconv as fc; fc.models.lenet5(); fc.thread_layer()"
 WRITE = """
@@ -50,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--digits", type=int, default=42_000, help="how many random digits there are (42000)")
     parser.add_argument("--epochs", type=int, default=2)
     options = parser.parse_args(arguments)
-    if not hasattr(os, "wait4"):
+    if not TOLD:
         print("benchmarks.memory: this system does not tell a process's peak memory", file=sys.stderr)
         return 1
 

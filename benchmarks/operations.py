@@ -8,7 +8,7 @@ import numpy as np
 from benchmarks import naive
 from fastconv import blocks
 from fastconv.blocks import Blocks, planes
-from fastconv_kernels import activation, bias, conv2d, lanes, linear, loss, optim, pool2d
+from fastconv_kernels import activation, bias, convolution, lanes, linear, loss, optim, pool2d
 from fastconv_kernels.tile import LANES
 
 FLOAT = np.float32
@@ -123,22 +123,22 @@ CONVOLUTIONS = {1: (1, 28, 6, 5, 2), 2: (6, 14, 16, 5, 0)}
 _SHAPES = {1: "1x28x28 to 6, 5x5, padding 2", 2: "6x14x14 to 16, 5x5"}
 
 
-def convolution(
+def lenet_convolution(
     rng: np.random.Generator, n: int, number: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, conv2d.Forward, conv2d.BackwardInput, int]:
-    """Return input, filters, upstream gradient, the kernels' two objects and the padding of LeNet's convolution."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, convolution.Geometry, int]:
+    """Return input, filters, upstream gradient, geometry and padding of LeNet's convolution."""
     C, size, F, taps, padding = CONVOLUTIONS[number]
     out = size + 2 * padding - taps + 1
     x, k, dy = _normal(rng, n, C, size, size), _normal(rng, F, C, taps, taps), _normal(rng, n, F, out, out)
-    geometry = (1, 1), (padding, padding), (1, 1), 1, FLOAT
-    forward = conv2d.Forward(k.shape, (out, out), *geometry)
-    return x, k, dy, forward, conv2d.BackwardInput(k.shape, (size, size), *geometry), padding
+    how = (1, 1), (padding, padding), (1, 1), 1, FLOAT
+    return x, k, dy, convolution.Geometry((F, C, taps, taps), (size, size), (out, out), *how), padding
 
 
 @operation("convolution 2, forward", _SHAPES[2], 2)
 @operation("convolution 1, forward", _SHAPES[1], 1)
 def _conv2d_forward(rng: np.random.Generator, n: int, number: int) -> Case:
-    x, k, dy, forward, _, padding = convolution(rng, n, number)
+    x, k, dy, geometry, padding = lenet_convolution(rng, n, number)
+    forward = convolution.forward(geometry)
     b, y = _normal(rng, k.shape[0]), np.empty_like(dy)
     xb, yb = _packed(x), _empty(*y.shape)
     work = y.size * k[0].size
@@ -157,7 +157,8 @@ def _conv2d_forward(rng: np.random.Generator, n: int, number: int) -> Case:
 @operation("convolution 2, to the input", _SHAPES[2], 2)
 @operation("convolution 1, to the input", _SHAPES[1], 1)
 def _conv2d_backward_input(rng: np.random.Generator, n: int, number: int) -> Case:
-    x, k, dy, _, backward, padding = convolution(rng, n, number)
+    x, k, dy, geometry, padding = lenet_convolution(rng, n, number)
+    backward = convolution.backward_input(geometry)
     dx = np.empty_like(_padded(x, padding))
     inner = dx[:, :, padding : padding + x.shape[2], padding : padding + x.shape[3]]
     dyb, dxb = _packed(dy), _empty(*x.shape)
@@ -177,13 +178,14 @@ def _conv2d_backward_input(rng: np.random.Generator, n: int, number: int) -> Cas
 @operation("convolution 2, to the filters", _SHAPES[2], 2)
 @operation("convolution 1, to the filters", _SHAPES[1], 1)
 def _conv2d_backward_filter(rng: np.random.Generator, n: int, number: int) -> Case:
-    x, k, dy, forward, _, padding = convolution(rng, n, number)
+    x, k, dy, geometry, padding = lenet_convolution(rng, n, number)
+    backward = convolution.backward_filter(geometry)
     dk, total = np.empty_like(k), np.empty_like(k)
     xb, dyb = _packed(x), _packed(dy)
     shares = np.empty((xb.array.shape[0], *k.shape), FLOAT)
 
     def kernel() -> None:
-        forward.backward_filter(dyb.array, xb.array, shares)
+        backward(dyb.array, xb.array, shares)
         bias.sum_shares(shares.reshape(len(shares), -1), total.reshape(-1))
 
     work = dy.size * k[0].size

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastconv.shapes import Shape, ShapeError
-from fastconv_kernels import lanes
+from fastconv_kernels import lanes, memory
 from fastconv_kernels.tile import LANES
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
@@ -33,7 +33,7 @@ class Blocks(NamedTuple):
 
 def empty(shape: Shape, dtype: np.typing.DTypeLike) -> Blocks:
     """Return uninitialised lane blocks for a batch of the given outside shape."""
-    return Blocks(np.empty((-(-shape[0] // LANES), *shape[1:], LANES), dtype), shape[0])
+    return Blocks(memory.empty((-(-shape[0] // LANES), *shape[1:], LANES), dtype), shape[0])
 
 
 def planes(array: np.ndarray) -> np.ndarray:

@@ -8,20 +8,43 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks import machine, naive, operations, origins, processes, step, tiles
+import fastconv as fc
+from benchmarks import (
+    accuracy_run,
+    bandwidth,
+    busy,
+    machine,
+    naive,
+    operations,
+    origins,
+    processes,
+    roofline,
+    start,
+    step,
+    tiles,
+)
+from fastconv_kernels.runtime import INTERPRETED
 
 TINY = {
+    "accuracy": ["--seeds", "0", "--held-out", "0.05", "--goal", "0.1"],
+    "busy": ["--batch", "16", "--rounds", "1", "--seconds", "0"],
     "denormals": ["--batch", "16", "--seconds", "0"],
     "kernels": ["--batch", "2", "--seconds", "0"],
     "memory": ["--digits", "100", "--epochs", "1"],
+    "roofline": ["--batch", "16", "--seconds", "0"],
+    "scaling": ["--threads", "1", "--rounds", "1", "--batch", "1", "--size", "8", "--seconds", "0"],
     "start": ["--runs", "1", "--cold-runs", "0"],
     "tiles": ["--batch", "16", "--most", "1", "--seconds", "0"],
 }
 STEP = ["--rounds", "1", "--seconds", "0", "--batch", "16", "--images", "320"]
 EXPECTED = {
+    "accuracy": ["| 0 ", "| mean ", "| worst ", "kernels from their cache"],
+    "busy": ["| quiet ", "| one core busy elsewhere "],
     "denormals": ["| ordinary ", "| denormal ", "ratio (range)"],
     "kernels": ["| convolution 2, to the filters ", "| packing and normalising uint8 ", "GFLOP/s at best"],
     "memory": ["| `fastconv train` on 100 random digits ", "kbytes"],
+    "roofline": ["| all kernels ", "| Python, and between the kernels ", "MFLOP an image"],
+    "scaling": ["| threads ", "| batch ", "| 8 x 8 "],
     "start": ["| `import fastconv` ", "| `fastconv --help` ", "| first training step, kernels cached "],
     "tiles": ["**Convolution 1, forward**", "**Convolution 2, to the input**", "measured, us"],
 }
@@ -129,6 +152,54 @@ def test_the_logs_of_the_post_are_repeated_and_written(monkeypatch, tmp_path, ca
     assert "| tiny: the post |" in written
     assert "needs Kaggle's training file" in written
     assert "| 10 " in capsys.readouterr().out
+
+
+def test_peers_that_are_not_there_are_left_out(monkeypatch, capsys):
+    monkeypatch.setattr(start, "PEERS", ("numpy", "no-such-package"))
+    assert list(start.versions(sys.executable)) == ["numpy"]
+    assert "no no-such-package, left out; name one with --peers-python" in capsys.readouterr().err
+
+
+def test_a_goal_that_is_not_reached_leaves_no_figure(monkeypatch, capsys):
+    monkeypatch.setattr(accuracy_run, "EPOCHS", 1)
+    assert accuracy_run.main(["0", "--goal", "1.1"]) == 1
+    printed = capsys.readouterr()
+    assert not printed.out
+    assert re.search(r"seed 0: 0\.\d{4} right after 1 epochs, goal 1\.1", printed.err)
+
+
+def test_the_busy_process_ends():
+    with busy.busy_core() as child:
+        assert child.poll() is None
+    assert child.poll() is not None
+    with pytest.raises(KeyboardInterrupt), busy.busy_core() as child:
+        raise KeyboardInterrupt
+    assert child.poll() is not None
+
+
+def test_a_step_of_lenet_is_2264_thousand_operations_an_image():
+    assert roofline.training_flops(fc.models.lenet5(), (128, 1, 28, 28)) == 128 * 2_263_920
+
+
+@pytest.mark.skipif(INTERPRETED, reason="the interpreter launches nothing")
+def test_a_step_that_is_watched_shows_its_kernels():
+    found = roofline.measure(batch=16, seconds=0)
+    assert len(found.launches) > 5
+    assert all(len(launch.times) == len(found.launches[0].times) for launch in found.launches)
+    work = sum(launch.cost.flops for launch in found.launches if launch.cost)
+    assert found.flops <= work <= 1.02 * found.flops
+
+
+def test_a_kernel_of_unknown_cost_is_listed_with_its_time():
+    seen = roofline.Seen("a_new_kernel", (np.zeros((2, 3)), 1), 1.0)
+    launch = roofline._launch(seen, 1.0, {1: 1.0})
+    launch.times.append(2e-6)
+    assert roofline._row(launch) == ["a_new_kernel", "2 x 3", "-", "2.0", "-", "-", "-", "-"]
+
+
+def test_a_kernel_may_hope_for_the_best_speed_of_as_many_bytes():
+    speeds = {10: 3.0, 100: 1.0, 1000: 2.0}
+    assert [bandwidth.fastest(speeds, size) for size in (0, 10, 11, 1000, 5000)] == [3, 3, 2, 2, 2]
 
 
 def test_a_table_is_aligned():

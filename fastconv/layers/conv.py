@@ -1,4 +1,4 @@
-"""The convolution layer.  Its loops are in kernels/fastconv_kernels/conv2d.py."""
+"""The convolution layer.  Its loops are in kernels/fastconv_kernels: convolution.py says which."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from fastconv import shapes
 from fastconv.blocks import Blocks, planes
 from fastconv.layers.base import Layer, Parameter, Workspace
 from fastconv.shapes import Shape, ShapeError, pair
-from fastconv_kernels import conv2d
+from fastconv_kernels import convolution
 from fastconv_kernels.bias import bias_backward, sum_shares
 
 
@@ -96,12 +96,12 @@ class Conv2d(Layer):
         """Check the input's shape and choose tiles; see ``Layer.plan``."""
         out = shapes.conv2d(shape, self.weight.shape, self.stride, self.padding, self.dilation, self.groups)
         work.y, work.dx = work.empty(out), work.empty(shape)
-        work.forward = conv2d.Forward(
-            self.weight.shape, out[2:], self.stride, self.padding, self.dilation, self.groups, work.dtype
+        geometry = convolution.Geometry(
+            self.weight.shape, shape[2:], out[2:], self.stride, self.padding, self.dilation, self.groups, work.dtype
         )
-        work.backward_input = conv2d.BackwardInput(
-            self.weight.shape, shape[2:], self.stride, self.padding, self.dilation, self.groups, work.dtype
-        )
+        work.forward = convolution.forward(geometry)
+        work.backward_input = convolution.backward_input(geometry)
+        work.backward_filter = convolution.backward_filter(geometry)
         count = work.y.array.shape[0]
         work.no_bias = np.zeros(self.out_channels, work.dtype)
         work.weight_shares = np.empty((count, *self.weight.shape), work.dtype)
@@ -121,7 +121,7 @@ class Conv2d(Layer):
             bias_backward(planes(dy.array), planes(work.y.array), work.relu, work.bias_shares)
         if self.bias:
             sum_shares(work.bias_shares, self.bias.grad)
-        work.forward.backward_filter(dy.array, work.x.array, work.weight_shares)
+        work.backward_filter(dy.array, work.x.array, work.weight_shares)
         sum_shares(work.weight_shares.reshape(len(work.weight_shares), -1), self.weight.grad.reshape(-1))
         if not need_dx:
             return None

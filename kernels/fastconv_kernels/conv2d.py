@@ -36,10 +36,12 @@ differs is where each output row or column takes its input from, and that is a s
 
 from functools import lru_cache
 from math import gcd
+from typing import NamedTuple
 
 import numpy as np
 from numba import prange
 
+from fastconv_kernels import memory
 from fastconv_kernels.runtime import kernel
 from fastconv_kernels.tile import (
     outer_fma,
@@ -52,9 +54,38 @@ from fastconv_kernels.tile import (
     weights,
     zeros,
 )
-from fastconv_kernels.tilesize import VECTOR, choose
+from fastconv_kernels.tilesize import VECTOR, choose, cost
 
 # -------------------------------------------------------------------------------- geometry: plain integers, no arrays
+
+
+class Geometry(NamedTuple):
+    """A convolution's sizes, checked."""
+
+    weight: tuple[int, int, int, int]
+    """[G*F, C, KH, KW], the filters' shape"""
+    image: tuple[int, int]
+    """(H, W)"""
+    output: tuple[int, int]
+    """(OH, OW)"""
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+    dtype: np.dtype
+
+    def forward_lines(self):
+        """Return the line of equation (1) along each axis."""
+        axes = zip(self.output, self.stride, self.padding, self.dilation, strict=True)
+        return [forward_line(*axis) for axis in axes]
+
+    def backward_input_lines(self):
+        """Yield the two lines and the two axes' taps of equation (6), for each pair of remainders."""
+        axes = zip(self.image, self.weight[2:], self.stride, self.padding, self.dilation, strict=True)
+        row_lines, column_lines = (backward_input_lines(*axis) for axis in axes)
+        for rows, row_taps in row_lines:
+            for columns, column_taps in column_lines:
+                yield (rows, columns), (row_taps, column_taps)
 
 
 def forward_line(size, stride, padding, dilation):
@@ -218,7 +249,7 @@ def forward(M, P):
 
 @lru_cache
 def backward_filter(M, P):
-    """Make the kernel of equation (2) for tiles of M filters by P taps of a row; F >= M and KW >= P."""
+    """Make the kernel of equation (2) for tiles of M filters by P channels; F >= M and C >= P."""
 
     @kernel()
     def conv2d_backward_filter(dy, x, shares, rows, columns):
@@ -237,8 +268,53 @@ def backward_filter(M, P):
 
         Notes
         -----
-        Race-free: task (b, filters, c) is the only writer of its part of ``shares[b]``.  A share is summed over i and
-        j in that order in sixteen lanes, which are then added in a fixed tree.
+        Race-free: task (b, filters, channels) is the only writer of its part of ``shares[b]``, or writes the same bits
+        as its neighbour where the last tile is moved back to fit.  A share is summed over i and j in that order in
+        sixteen lanes, which are then added in a fixed tree.
+        """
+        B, _, OH, OW, _ = dy.shape
+        _, FG, C, KH, KW = shares.shape
+        H, W = x.shape[2:4]
+        G = x.shape[1] // C
+        F = FG // G
+        T, D = -(-F // M), -(-C // P)
+        sh, dh, oh = rows[:3]
+        sw, dw, ow = columns[:3]
+        for task in prange(B * G * T * D):
+            b, g, t, d = task // (G * T * D), task // (T * D) % G, task // D % T, task % D
+            image, response, share = x[b], dy[b], shares[b]
+            f, c = g * F + min(t * M, F - M), min(d * P, C - P)
+            for u in range(KH):
+                top = u * dh + oh
+                i_from, i_to = max(0, -(top // sh)), min(OH, -((top - H) // sh))
+                for v in range(KW):
+                    left = v * dw + ow
+                    j_from, j_to = max(0, -(left // sw)), min(OW, -((left - W) // sw))
+                    acc = zeros(x, M, P)
+                    for i in range(i_from, i_to):
+                        for j in range(j_from, j_to):
+                            acc = outer_fma(
+                                acc,
+                                vectors(response, (f, i, j), 0, 1, M),
+                                vectors(image, (g * C + c, top + i * sh, left + j * sw), 0, 1, P),
+                            )
+                    store_lane_sums(acc, share, (f, c, u, v), 0, M, 1, P)
+
+    return conv2d_backward_filter
+
+
+@lru_cache
+def backward_filter_rows(M, P):
+    """Make the kernel of equation (2) for tiles of M filters by P taps of a row: for few channels; KW >= P."""
+
+    @kernel()
+    def conv2d_backward_filter_rows(dy, x, shares, rows, columns):
+        """Do what ``conv2d_backward_filter`` does, with the same arguments and the same bits.
+
+        Notes
+        -----
+        Race-free: task (b, filters, c) is the only writer of its part of ``shares[b]``, or writes the same bits as its
+        neighbour.
         """
         B, _, OH, OW, _ = dy.shape
         _, FG, C, KH, KW = shares.shape
@@ -269,65 +345,62 @@ def backward_filter(M, P):
                             )
                     store_lane_sums(acc, share, (f, c, u, v), 0, M, 3, P)
 
-    return conv2d_backward_filter
+    return conv2d_backward_filter_rows
 
 
 # ------------------------------------------------------------------------ tiles chosen, filters packed, kernels called
 
 
 class Forward:
-    """Equations (1) and (2) for one geometry: chooses the tiles, holds the packed filters, calls the kernels.
+    """Equation (1) for one geometry: chooses the tile, holds the packed filters, calls the kernel."""
 
-    Parameters
-    ----------
-    weight : (G*F, C, KH, KW)
-        Shape of the filters.
-    size : (OH, OW)
-        Size of the output.
-    stride, padding, dilation : (int, int)
-    groups : int
-    dtype : float32 or float64
-    """
-
-    def __init__(self, weight, size, stride, padding, dilation, groups, dtype):
-        filters, channels, *taps = weight
-        filters //= groups
-        m, p = choose(filters, size[1])
+    def __init__(self, geometry):
+        filters, channels, *taps = geometry.weight
+        filters //= geometry.groups
+        m, p = choose(filters, geometry.output[1])
         self._kernel = forward(m, p)
-        self._packed = np.empty(packed_shape(groups, filters, channels, taps, m), dtype)
-        self._lines = [forward_line(*axis) for axis in zip(size, stride, padding, dilation, strict=True)]
-        self._backward_filter = backward_filter(*choose(filters, taps[1], VECTOR))
+        self._packed = memory.empty(packed_shape(geometry.groups, filters, channels, taps, m), geometry.dtype)
+        self._lines = geometry.forward_lines()
 
     def __call__(self, x, k, bias, y, relu):
         """Write equation (1), and max(0, that) if ``relu``, into ``y``; shapes as in the kernel."""
         pack_forward(k, self._packed)
         self._kernel(x, self._packed, bias, y, *self._lines, relu)
 
-    def backward_filter(self, dy, x, shares):
-        """Write each block's share of equation (2) into ``shares``; shapes as in the kernel."""
-        self._backward_filter(dy, x, shares, *self._lines)
-
 
 class BackwardInput:
-    """Equation (3) for one geometry, as one forward convolution of dy for each pair of remainders (6).
+    """Equation (3) for one geometry, as one forward convolution of dy for each pair of remainders (6)."""
 
-    Parameters are those of ``Forward``, but ``size`` is (H, W), that of the input.
-    """
-
-    def __init__(self, weight, size, stride, padding, dilation, groups, dtype):
-        filters, channels, *taps = weight
-        filters //= groups
-        self._no_bias = np.zeros(channels * groups, dtype)
+    def __init__(self, geometry):
+        filters, channels, *_ = geometry.weight
+        filters //= geometry.groups
+        self._no_bias = np.zeros(channels * geometry.groups, geometry.dtype)
         self._parts = []
-        axes = [backward_input_lines(*axis) for axis in zip(size, taps, stride, padding, dilation, strict=True)]
-        for rows, row_taps in axes[0]:
-            for columns, column_taps in axes[1]:
-                m, p = choose(channels, columns[-1])
-                packed = np.empty(packed_shape(groups, channels, filters, (row_taps[2], column_taps[2]), m), dtype)
-                self._parts.append((forward(m, p), packed, rows, columns, row_taps, column_taps))
+        for lines, taps in geometry.backward_input_lines():
+            m, p = choose(channels, lines[1][-1])
+            shape = packed_shape(geometry.groups, channels, filters, (taps[0][2], taps[1][2]), m)
+            self._parts.append((forward(m, p), memory.empty(shape, geometry.dtype), lines, taps))
 
     def __call__(self, dy, k, dx):
         """Write equation (3) into ``dx``; all of it, zeros where no output looks."""
-        for run, packed, rows, columns, row_taps, column_taps in self._parts:
-            pack_backward_input(k, packed, row_taps, column_taps)
-            run(dy, packed, self._no_bias, dx, rows, columns, False)
+        for run, packed, lines, taps in self._parts:
+            pack_backward_input(k, packed, *taps)
+            run(dy, packed, self._no_bias, dx, *lines, False)
+
+
+class BackwardFilter:
+    """Equation (2) for one geometry: chooses the tile, over channels or over the taps of a row, calls the kernel."""
+
+    def __init__(self, geometry):
+        filters, channels, _, taps = geometry.weight
+        filters //= geometry.groups
+        by_channels, by_taps = choose(filters, channels, VECTOR), choose(filters, taps, VECTOR)
+        self._lines = geometry.forward_lines()
+        if cost(by_channels, filters, channels, VECTOR) * taps < cost(by_taps, filters, taps, VECTOR) * channels:
+            self._kernel = backward_filter(*by_channels)
+        else:
+            self._kernel = backward_filter_rows(*by_taps)
+
+    def __call__(self, dy, x, shares):
+        """Write each block's share of equation (2) into ``shares``; shapes as in the kernel."""
+        self._kernel(dy, x, shares, *self._lines)

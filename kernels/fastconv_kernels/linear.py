@@ -20,9 +20,9 @@ Equation numbers are those of docs/backprop.md. ::
 
 from functools import lru_cache
 
-import numpy as np
 from numba import prange
 
+from fastconv_kernels import memory
 from fastconv_kernels.runtime import kernel
 from fastconv_kernels.tile import (
     LANES,
@@ -190,7 +190,7 @@ class Matrix:
         self.forward = forward(*choose(outputs, min(blocks, 4)))
         self.backward_input = backward_input(*choose(inputs, min(blocks, 4)))
         self._backward_weight = backward_weight(*choose(outputs, min(columns, 4)))
-        self._transposed = np.empty((blocks * LANES, columns * LANES), dtype)
+        self._transposed = memory.empty((blocks * LANES, columns * LANES), dtype)
 
     def backward_weight(self, dy, x, dw):
         """Write equation (13) into ``dw``; shapes as in the kernels."""

@@ -103,6 +103,12 @@ def _intrinsic(context, builder, name, scalar, arguments):
     return cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{LANES}f{scalar.bitwidth}")
 
 
+def _nothing(context, builder, scalar):
+    """Pointer to a vector of zeros: what is read in place of a pixel outside the image."""
+    zeros = cgutils.global_constant(builder, "padding", ir.Constant(_vector_type(context, scalar), None))
+    return builder.bitcast(zeros, _BYTE.as_pointer())
+
+
 def _tile_type(scalar, count):
     return types.UniTuple(LaneVector(scalar), count)
 
@@ -212,9 +218,7 @@ def _padded_vectors(typingctx, x, index, axis, step, count):
         gap = builder.mul(args[3], strides[axis_number])
         size = cgutils.unpack_tuple(builder, view.shape)[axis_number]
         start = cgutils.unpack_tuple(builder, args[1])[axis_number]
-        vector = _vector_type(context, x.dtype)
-        nothing = cgutils.global_constant(builder, "padding", ir.Constant(vector, None))
-        nothing = builder.bitcast(nothing, _BYTE.as_pointer())
+        nothing = _nothing(context, builder, x.dtype)
         out = []
         for n in range(row.count):
             # Choosing between two addresses, not two branches: a conditional move beside eight multiply-adds is free.
@@ -225,6 +229,36 @@ def _padded_vectors(typingctx, x, index, axis, step, count):
         return cgutils.pack_array(builder, out)
 
     return row(x, index, axis, types.intp, count), codegen
+
+
+def padded_pixels(image, index, count):
+    """``count`` neighbouring pixels of image[channel] from index = (channel, row, column) on, zeros outside it."""
+    c, i, j = index
+    row = np.zeros((count, LANES), image.dtype)
+    for n in range(count):
+        if 0 <= i < image.shape[1] and 0 <= j + n < image.shape[2]:
+            row[n] = image[c, i, j + n]
+    return row
+
+
+@compiled_as(padded_pixels)
+def _padded_pixels(typingctx, image, index, count):
+    row = _tile_type(image.dtype, count.literal_value)
+
+    def codegen(context, builder, signature, args):
+        first, view, strides = _address(context, builder, signature.args[0], args[0], args[1])
+        _, height, width, _ = cgutils.unpack_tuple(builder, view.shape)
+        _, i, j = cgutils.unpack_tuple(builder, args[1])
+        row_inside = builder.icmp_unsigned("<", i, height)
+        nothing = _nothing(context, builder, image.dtype)
+        out = []
+        for n in range(row.count):
+            inside = builder.and_(row_inside, builder.icmp_unsigned("<", builder.add(j, ir.Constant(j.type, n)), width))
+            here = _move(builder, first, _times(builder, strides[2], n))
+            out.append(_load(context, builder, builder.select(inside, here, nothing), image.dtype))
+        return cgutils.pack_array(builder, out)
+
+    return row(image, index, count), codegen
 
 
 def weights(k, index, axis, m):
@@ -304,6 +338,38 @@ def _plus(typingctx, tile, other):
         return cgutils.pack_array(builder, [builder.fadd(a, b) for a, b in pairs])
 
     return tile(tile, other), codegen
+
+
+def minus(tile, other):
+    """tile - other, for two tiles of one shape."""
+    return tile - other
+
+
+@compiled_as(minus)
+def _minus(typingctx, tile, other):
+    def codegen(context, builder, signature, args):
+        pairs = zip(*(cgutils.unpack_tuple(builder, arg) for arg in args), strict=True)
+        return cgutils.pack_array(builder, [builder.fsub(a, b) for a, b in pairs])
+
+    return tile(tile, other), codegen
+
+
+def turned(rows):
+    """The columns of the tile that has these ``rows``: nothing moves, the vectors are named differently."""
+    return np.stack(rows, axis=1)
+
+
+@compiled_as(turned)
+def _turned(typingctx, rows):
+    columns = types.UniTuple(_tile_type(rows.dtype.dtype.scalar, rows.count), rows.dtype.count)
+
+    def codegen(context, builder, signature, args):
+        vectors = [cgutils.unpack_tuple(builder, row) for row in cgutils.unpack_tuple(builder, args[0])]
+        return cgutils.pack_array(
+            builder, [cgutils.pack_array(builder, list(column)) for column in zip(*vectors, strict=True)]
+        )
+
+    return columns(rows), codegen
 
 
 def divided(tile, divisor):
