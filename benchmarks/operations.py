@@ -9,6 +9,7 @@ from benchmarks import naive
 from fastconv import blocks
 from fastconv.blocks import Blocks, planes
 from fastconv_kernels import activation, bias, convolution, lanes, linear, loss, optim, pool2d
+from fastconv_kernels.many import Many
 from fastconv_kernels.tile import LANES
 
 FLOAT = np.float32
@@ -183,10 +184,11 @@ def _conv2d_backward_filter(rng: np.random.Generator, n: int, number: int) -> Ca
     dk, total = np.empty_like(k), np.empty_like(k)
     xb, dyb = _packed(x), _packed(dy)
     shares = np.empty((xb.array.shape[0], *k.shape), FLOAT)
+    sums = Many([(shares, total)])
 
     def kernel() -> None:
         backward(dyb.array, xb.array, shares)
-        bias.sum_shares(shares.reshape(len(shares), -1), total.reshape(-1))
+        bias.sum_shares(*sums.table, len(shares))
 
     work = dy.size * k[0].size
     return Case(
@@ -207,10 +209,11 @@ def _bias_backward(rng: np.random.Generator, n: int) -> Case:
     dz, db, total = np.empty_like(dy), np.empty(6, FLOAT), np.empty(6, FLOAT)
     dyb, yb = _packed(dy), _packed(y)
     shares = np.empty((dyb.array.shape[0], 6), FLOAT)
+    sums = Many([(shares, total)])
 
     def kernel() -> None:
         bias.bias_backward(planes(dyb.array), planes(yb.array), True, shares)
-        bias.sum_shares(shares, total)
+        bias.sum_shares(*sums.table, len(shares))
 
     # Gating twice is gating once, so nothing has to be restored.
     return Case(
@@ -249,11 +252,12 @@ def _max_pool2d_backward(rng: np.random.Generator, n: int) -> Case:
     dy, dx = _normal(rng, n, 6, 14, 14), np.empty((n, 6, 28, 28), FLOAT)
     place = rng.integers(0, 4, dy.shape)
     dyb, dxb, placeb = _packed(dy), _empty(*dx.shape), _packed(place.astype(FLOAT))
+    nothing, no_shares = dyb.array[:0], np.empty((0, 0), FLOAT)
     return Case(
         naive.max_pool2d_backward,
         (dy, place, 2, dx),
         lambda: [dx],
-        lambda: pool2d.max_pool2d_backward(dyb.array, placeb.array, dxb.array, *_POOL),
+        lambda: pool2d.max_pool2d_backward(dyb.array, placeb.array, nothing, dxb.array, *_POOL, no_shares),
         lambda: [blocks.unpack(dxb)],
         dx.size,
     )
@@ -469,7 +473,7 @@ def _sgd(rng: np.random.Generator, n: int) -> Case:
         grad,
         [value, velocity],
         (0.01, 0.9),
-        lambda value, velocity: optim.sgd(value, grad, velocity, 0.01, 0.9, False, 0.0),
+        lambda value, velocity: optim.sgd(*Many([(velocity, grad, value)]).table, 0.01, 0.9, False, 0.0),
     )
 
 
@@ -484,7 +488,7 @@ def _adam(rng: np.random.Generator, n: int) -> Case:
         [value, mean, square],
         (1e-3, 0.9, 0.999, 1e-8, 7),
         lambda value, mean, square: optim.adam(
-            value, grad, mean, square, 1e-3, 0.9, 0.999, 1e-8, 0.0, False, *corrections
+            *Many([(mean, square, grad, value)]).table, 1e-3, 0.9, 0.999, 1e-8, 0.0, False, *corrections
         ),
     )
 

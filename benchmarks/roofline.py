@@ -41,6 +41,10 @@ def _twice(*arrays: np.ndarray) -> int:
     return 2 * _bytes(*arrays)  # read, changed and written
 
 
+def _elements(tasks: np.ndarray) -> int:
+    return int((tasks[:, 2] - tasks[:, 1]).sum())
+
+
 # From the arguments of a launch; a kernel that is not here is listed with its time alone.  Products with padding's
 # zeros count where the output is no larger than the input; additions of a bias, and comparisons, do not: they are few.
 COSTS: dict[str, Callable[..., Cost]] = {
@@ -62,11 +66,11 @@ COSTS: dict[str, Callable[..., Cost]] = {
     "bias_backward": lambda dy, y, relu, shares: Cost(
         0, _bytes(shares) + (_twice(dy) + _bytes(y) if relu else _bytes(dy))
     ),
-    "sum_shares": lambda shares, total: Cost(shares.size, _bytes(shares, total)),
+    "sum_shares": lambda arrays, tasks, like, B: Cost(_elements(tasks) * B, _elements(tasks) * (B + 1) * like.itemsize),
     "max_pool2d_forward": lambda x, y, place, *geometry: Cost(0, _bytes(x, y, place)),
-    "max_pool2d_backward": lambda dy, place, dx, *geometry: Cost(0, _bytes(dy, place, dx)),
+    "max_pool2d_backward": lambda dy, place, y, dx, *rest: Cost(0, _bytes(dy, place, y, dx)),
     "cross_entropy": lambda z, labels, smoothing, dz, losses, hits: Cost(0, _bytes(z, labels, dz, losses, hits)),
-    "sgd": lambda value, grad, velocity, *numbers: Cost(6 * value.size, _twice(value, velocity) + _bytes(grad)),
+    "sgd": lambda arrays, tasks, like, *numbers: Cost(6 * _elements(tasks), 5 * _elements(tasks) * like.itemsize),
 }
 
 

@@ -1,11 +1,13 @@
 """Optimisers: how parameters follow their gradients.  The loops are in kernels/fastconv_kernels/optim.py."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from fastconv.layers.base import Parameter
 from fastconv_kernels import optim as kernels
+from fastconv_kernels.many import Many
 
 
 def _check(operation: str, name: str, value: float, below: float = np.inf) -> float:
@@ -13,6 +15,16 @@ def _check(operation: str, name: str, value: float, below: float = np.inf) -> fl
         limit = "" if below == np.inf else f" and below {below}"
         raise ValueError(f"{operation}: expected {name} of at least 0{limit}, got {value!r}")
     return float(value)
+
+
+_Arrays = list[tuple[Parameter, np.ndarray, np.ndarray]]
+
+
+def _same(these: _Arrays, those: _Arrays) -> bool:
+    """Whether the objects are the same: arrays cannot be compared with ==."""
+    return len(these) == len(those) and all(
+        a is b for this, that in zip(these, those, strict=True) for a, b in zip(this, that, strict=True)
+    )
 
 
 class Optimizer:
@@ -39,6 +51,8 @@ class Optimizer:
         self.weight_decay = _check(name, "weight_decay", weight_decay)
         self.steps = 0
         self._memory: dict[Parameter, tuple[np.ndarray, ...]] = {}
+        self._key: _Arrays = []
+        self._groups: list[Many] = []
 
     def step(self, parameters: Sequence[Parameter], factor: float = 1.0) -> None:
         """Move every parameter along its ``grad``.
@@ -50,15 +64,27 @@ class Optimizer:
             What to multiply the learning rate by in this step.
         """
         self.steps += 1
+        key = [(parameter, parameter.value, parameter.grad) for parameter in parameters]
+        if not _same(key, self._key):
+            self._key, self._groups = key, self._gather(parameters)
+        for together in self._groups:
+            self.update(together, self.lr * factor)
+
+    def _gather(self, parameters: Sequence[Parameter]) -> list[Many]:
+        groups: dict[np.dtype, list[tuple[np.ndarray, ...]]] = {}
         for parameter in parameters:
             memory = self._memory.get(parameter)
-            if memory is None or memory[0].dtype != parameter.dtype:
+            if memory is None or any(array.dtype != parameter.dtype for array in memory):
                 memory = tuple(np.zeros(parameter.size, parameter.dtype) for _ in range(self.slots))
                 self._memory[parameter] = memory
-            self.update(parameter.value.reshape(-1), parameter.grad.reshape(-1), memory, self.lr * factor)
+            groups.setdefault(parameter.dtype, []).append((*memory, parameter.grad, parameter.value))
+        return [Many(each) for each in groups.values()]
 
-    def update(self, value: np.ndarray, grad: np.ndarray, memory: tuple[np.ndarray, ...], lr: float) -> None:
-        """Change one parameter, float[K], in place."""
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_key": [], "_groups": []}  # which hold addresses
+
+    def update(self, parameters: Many, lr: float) -> None:
+        """Change parameters in place: ``parameters.groups`` are their (*memory, gradient, value), each float[K]."""
         raise TypeError(f"{type(self).__name__} does not say how to move: override update")
 
 
@@ -92,9 +118,9 @@ class SGD(Optimizer):
         if self.nesterov and not self.momentum:
             raise ValueError("SGD: expected a momentum above 0 with nesterov=True, got 0")
 
-    def update(self, value: np.ndarray, grad: np.ndarray, memory: tuple[np.ndarray, ...], lr: float) -> None:
+    def update(self, parameters: Many, lr: float) -> None:
         """Apply equation (24)."""
-        kernels.sgd(value, grad, memory[0], lr, self.momentum, self.nesterov, self.weight_decay)
+        kernels.sgd(*parameters.table, lr, self.momentum, self.nesterov, self.weight_decay)
 
 
 class Adam(Optimizer):
@@ -130,16 +156,12 @@ class Adam(Optimizer):
         self.betas = _check(name, "betas[0]", betas[0], below=1), _check(name, "betas[1]", betas[1], below=1)
         self.eps = _check(name, "eps", eps)
 
-    def update(self, value: np.ndarray, grad: np.ndarray, memory: tuple[np.ndarray, ...], lr: float) -> None:
+    def update(self, parameters: Many, lr: float) -> None:
         """Apply equation (25), or (26)."""
         first, second = self.betas
-        mean, square = memory
         correction1, correction2 = 1 - first**self.steps, (1 - second**self.steps) ** 0.5
         kernels.adam(
-            value,
-            grad,
-            mean,
-            square,
+            *parameters.table,
             lr,
             first,
             second,

@@ -3,6 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
@@ -165,7 +166,7 @@ class Sequential(Layer):
             if fused and type(layer) is ReLU:
                 fused = False
                 continue
-            inner = Workspace(work.dtype)
+            inner = work.inner()
             try:
                 shape = layer.plan(shape, inner)
             except ShapeError as error:
@@ -173,6 +174,9 @@ class Sequential(Layer):
             follower = self.layers[number + 1] if number + 1 < len(self.layers) else None
             fused = inner.relu = layer.fuses_relu and type(follower) is ReLU
             work.steps.append((layer, inner))
+        for (_, before), (layer, inner) in pairwise(work.steps):
+            if before.relu and layer.gates_relu:
+                inner.gates, before.gated = before, True
         return shape
 
     def forward_blocks(self, x: Blocks, work: Workspace, training: bool) -> Blocks:
@@ -217,7 +221,9 @@ class Sequential(Layer):
         """Run the last training batch backwards, from lane blocks of the output's gradient."""
         if self._running is None:
             raise RuntimeError("Sequential.backward: no saved input; call forward(x, training=True) first")
-        return self.backward_blocks(dy, self._running.work, need_dx)
+        dx = self.backward_blocks(dy, self._running.work, need_dx)
+        self._running.work.sum_shares()
+        return dx
 
     def _plan_for(self, shape: Shape) -> "_Plan":
         plan = self._plans.get(shape)

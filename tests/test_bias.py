@@ -5,6 +5,7 @@ import pytest
 from cases import FLOATS, each_float
 
 from fastconv_kernels import bias
+from fastconv_kernels.many import CHUNK, Many
 from fastconv_kernels.tile import LANES
 
 
@@ -51,12 +52,12 @@ def test_the_gate_passes_nan_and_closes_at_zero(dtype):
 
 @each_float
 @pytest.mark.parametrize("blocks", [1, 2, 5])
-@pytest.mark.parametrize("size", [1, 7, bias.CHUNK - 1, bias.CHUNK, bias.CHUNK + 1, 3 * bias.CHUNK + 5])
+@pytest.mark.parametrize("size", [1, 7, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 5])
 def test_shares_are_added_in_block_order(size, blocks, dtype, rng):
     shares = rng.standard_normal((blocks, size)).astype(dtype)
     ref = np.zeros(size, dtype)
     for share in shares:
         ref += share
     total = np.full(size, np.nan, dtype)
-    bias.sum_shares(shares, total)
+    bias.sum_shares(*Many([(shares, total)]).table, blocks)
     np.testing.assert_array_equal(total, ref, strict=True)

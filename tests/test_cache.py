@@ -11,8 +11,9 @@ from subprocesses import ROOT, run, succeed
 CALL = """
 import numpy as np
 from fastconv_kernels.bias import sum_shares
+from fastconv_kernels.many import Many
 total = np.empty(5, np.float32)
-sum_shares(np.arange(10, dtype=np.float32).reshape(2, 5), total)
+sum_shares(*Many([(np.arange(10, dtype=np.float32).reshape(2, 5), total)]).table, 2)
 print(*total.astype(int))
 """
 RIGHT = "5 7 9 11 13"
@@ -109,13 +110,14 @@ def test_flipped_bits_never_reach_the_processor(filled, tmp_path):
     import numpy as np
     from numba import njit
     from fastconv_kernels import bias
+    from fastconv_kernels.many import Many
     from fastconv_kernels.cache import KernelCache
     file, content = Path({str(file)!r}), Path({str(file)!r}).read_bytes()
     right = 0
     original = bias.sum_shares.dispatcher
     loaded = original._cache
     total = np.empty(5, np.float32)
-    bias.sum_shares(np.arange(10, dtype=np.float32).reshape(2, 5), total)
+    bias.sum_shares(*Many([(np.arange(10, dtype=np.float32).reshape(2, 5), total)]).table, 2)
     signature = original.nopython_signatures[0].args
     from numba.core.registry import cpu_target
     assert loaded.load_overload(signature, cpu_target.target_context) is not None

@@ -11,7 +11,8 @@ from cases import CONVOLUTIONS, POOLINGS, each_float, parametrize
 
 from fastconv import shapes
 from fastconv.shapes import pair
-from fastconv_kernels import activation, bias, conv2d, lanes, linear, loss, optim, pool2d
+from fastconv_kernels import activation, bias, conv2d, lanes, linear, loss, many, optim, pool2d
+from fastconv_kernels.many import Many
 from fastconv_kernels.tile import LANES
 
 MARGIN = 1024
@@ -157,7 +158,9 @@ def test_pooling(case, ceil_mode, dtype):
     check(pool2d.max_pool2d_forward, images, empty, empty[:0], *how, writes=(1,))
     place = empty.copy()
     pool2d.max_pool2d_forward(images, empty.copy(), place, *how)
-    check(pool2d.max_pool2d_backward, dy, place, dx, *how, writes=(2,))
+    no_shares, shares = np.zeros((0, 0), dtype), np.zeros(x[:2], dtype)
+    check(pool2d.max_pool2d_backward, dy, place, empty[:0], dx, *how, no_shares, writes=(3,))
+    check(pool2d.max_pool2d_backward, dy, place, drawn(*y, dtype=dtype), dx, *how, shares, writes=(3, 7))
     for count_include_pad in (False, True):
         check(pool2d.avg_pool2d_forward, images, empty, *how, count_include_pad, writes=(1,))
         check(pool2d.avg_pool2d_backward, dy, dx, *how, count_include_pad, writes=(1,))
@@ -231,10 +234,13 @@ def test_losses(n, classes, dtype):
 
 
 @each_float
-@pytest.mark.parametrize("size", [1, bias.CHUNK - 1, bias.CHUNK, bias.CHUNK + 1])
+@pytest.mark.parametrize("size", [1, many.CHUNK - 1, many.CHUNK, many.CHUNK + 1])
 def test_sums_and_optimisers(size, dtype):
     value, grad, mean, square = abs(drawn(4, size, dtype=dtype))
-    check(bias.sum_shares, drawn(3, size, dtype=dtype), value, writes=(1,))
-    check(optim.sgd, value, grad, mean, 0.1, 0.9, True, 0.01, writes=(0, 2), overwrites=())
+    shares = drawn(3, size, dtype=dtype)
+    check(lambda *group: bias.sum_shares(*Many([group]).table, 3), shares, value, writes=(1,))
+    how = 0.1, 0.9, True, 0.01
+    check(lambda *group: optim.sgd(*Many([group]).table, *how), mean, grad, value, writes=(0, 2), overwrites=())
     how = 0.1, 0.9, 0.99, 1e-8, 0.01, True, 0.1, 0.1
-    check(optim.adam, value, grad, mean, square, *how, writes=(0, 2, 3), overwrites=())
+    group = mean, square, grad, value
+    check(lambda *group: optim.adam(*Many([group]).table, *how), *group, writes=(0, 1, 3), overwrites=())

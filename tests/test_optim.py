@@ -9,6 +9,7 @@ from cases import assert_sum_close, each_float
 import fastconv as fc
 from fastconv import init, reference
 from fastconv_kernels import optim as kernels
+from fastconv_kernels.many import Many
 
 # Around the kernels' chunks of 4096, which are what threads share out.
 each_size = pytest.mark.parametrize("size", [1, 5, 4095, 4096, 4097, 10_000])
@@ -31,7 +32,7 @@ def test_sgd(size, momentum, nesterov, decay, dtype, rng):
     moved = momentum * abs(velocity) + abs(grad) + decay * abs(value)
     step = moved + momentum * moved if nesterov else moved
     magnitudes = abs(value) + 0.05 * step, moved
-    kernels.sgd(value, grad, velocity, *options)
+    kernels.sgd(*Many([(velocity, grad, value)]).table, *options)
     # Products, sums, and constants rounded to the dtype: at most eight roundings on any path.
     for comp, ref, magnitude in zip((value, velocity), refs, magnitudes, strict=True):
         assert comp.dtype == dtype
@@ -55,9 +56,8 @@ def test_adam(size, decay, decoupled, step, dtype, rng):
     moved = lr * means / (1 - beta1**step) / root
     # Twenty roundings at most, of which those of the squares count half; squares may cancel nothing.
     magnitudes = abs(value) + moved * (1 + squares / refs[2]), means, squares
-    kernels.adam(
-        value, grad, mean, square, lr, beta1, beta2, eps, decay, decoupled, 1 - beta1**step, (1 - beta2**step) ** 0.5
-    )
+    corrections = 1 - beta1**step, (1 - beta2**step) ** 0.5
+    kernels.adam(*Many([(mean, square, grad, value)]).table, lr, beta1, beta2, eps, decay, decoupled, *corrections)
     for comp, ref, magnitude in zip((value, mean, square), refs, magnitudes, strict=True):
         assert_sum_close(comp, ref, magnitude, 10)
 
@@ -65,7 +65,7 @@ def test_adam(size, decay, decoupled, step, dtype, rng):
 def test_a_kernel_step_in_float32_keeps_what_is_nearly_one(rng):
     """1 - beta2 is 0.001, of which float32's own 1 - 0.999 misses a hundred-thousandth."""
     value, grad, mean, square = (np.full(4, v, np.float32) for v in (0, 2, 0, 0))
-    kernels.adam(value, grad, mean, square, 1.0, 0.9, 0.999, 0.0, 0.0, False, 0.1, 0.001**0.5)
+    kernels.adam(*Many([(mean, square, grad, value)]).table, 1.0, 0.9, 0.999, 0.0, 0.0, False, 0.1, 0.001**0.5)
     np.testing.assert_allclose(square, 0.004, rtol=2e-7)
     np.testing.assert_allclose(value, -1, rtol=4e-7)
 
@@ -141,8 +141,9 @@ def test_adam_takes_a_gradient_of_zero_and_stops_at_nan(rng):
 
 def test_a_user_defined_optimizer():
     class SignSGD(fc.SGD):
-        def update(self, value, grad, memory, lr):
-            value -= lr * np.sign(grad)
+        def update(self, parameters, lr):
+            for _, grad, value in parameters.groups:
+                value -= lr * np.sign(grad)
 
     p = fc.Parameter((2, 2), init.zeros)
     p.grad = [[1, -5], [0, 2]]

@@ -21,12 +21,13 @@ import os, sys, threading
 import numpy as np
 import fastconv as fc
 from fastconv_kernels.bias import sum_shares
+from fastconv_kernels.many import Many
 
 shares = np.arange(60_000, dtype=np.float32).reshape(2, 30_000)
 
 def work():
     total = np.empty(30_000, np.float32)
-    sum_shares(shares, total)
+    sum_shares(*Many([(shares, total)]).table, 2)
     assert (total == shares[0] + shares[1]).all()
 """
 

@@ -16,6 +16,7 @@ from fastconv.layers import AvgPool2d, Conv2d, Layer, Linear, MaxPool2d, ReLU, W
 from fastconv.losses import CrossEntropyLoss
 from fastconv.optim import SGD, Adam, Optimizer
 from fastconv.sequential import Normalization
+from fastconv_kernels.many import Many
 
 _QUICK, _FULL = 16, 128
 _SECONDS = 0.2
@@ -130,6 +131,7 @@ def _pair(
     def launch_backward() -> None:
         # Packed anew each time, because a layer may overwrite it: a few per cent of what is measured.
         gradient = layer.backward_blocks(blocks.pack(dy, packed), work, True)
+        work.sum_shares()
         assert gradient is not None
         outputs["dx"] = gradient
 
@@ -217,13 +219,14 @@ def _step(
     naive: Callable[[], np.ndarray],
 ) -> _Case:
     optimizer.steps = 1
-    moved, memory = value.copy(), tuple(np.zeros_like(value) for _ in range(optimizer.slots))
+
+    def groups(moved: NDArray[np.float32]) -> Many:
+        return Many([(*(np.zeros_like(moved) for _ in range(optimizer.slots)), gradient, moved)])
 
     def first() -> Arrays:
         fresh = value.copy()
-        optimizer.update(fresh, gradient, tuple(np.zeros_like(value) for _ in memory), optimizer.lr)
+        optimizer.update(groups(fresh), optimizer.lr)
         return [fresh]
 
-    return _Case(
-        f"{name} step", lambda: optimizer.update(moved, gradient, memory, optimizer.lr), first, lambda: [naive()]
-    )
+    many = groups(value.copy())
+    return _Case(f"{name} step", lambda: optimizer.update(many, optimizer.lr), first, lambda: [naive()])

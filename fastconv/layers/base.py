@@ -12,6 +12,9 @@ import numpy as np
 from fastconv import blocks, init
 from fastconv.blocks import Blocks
 from fastconv.shapes import Shape, ShapeError
+from fastconv_kernels import memory
+from fastconv_kernels.bias import sum_shares
+from fastconv_kernels.many import Many
 
 
 class Parameter:
@@ -110,16 +113,49 @@ class Workspace:
     dtype : numpy.dtype
     relu : bool
         Whether the layer is to apply a following ReLU itself, on the register tile, and its gradient.
+    gates : Workspace or None
+        That of the layer before, if it applies a ReLU whose gradient, and the bias's, this layer is to compute.
+    gated : bool
+        Whether the layer behind does so.
     """
 
     relu: bool = False
+    gates: "Workspace | None" = None
+    gated: bool = False
 
     def __init__(self, dtype: np.typing.DTypeLike) -> None:
         self.dtype = np.dtype(dtype)
+        self._shares: list[tuple[np.ndarray, Parameter]] = []
+        self._sums: Many | None = None
+
+    def inner(self) -> "Workspace":
+        """Return a workspace for a layer inside this one."""
+        new = Workspace(self.dtype)
+        new._shares = self._shares
+        return new
+
+    def shares(self, parameter: Parameter, blocks: int) -> np.ndarray:
+        """Return uninitialised memory, (blocks, *shape), for each lane block's share of the parameter's gradient.
+
+        ``backward_blocks`` writes it; the sum, in block order, is taken for all layers of a model at once.
+        """
+        shares = memory.empty((blocks, *parameter.shape), self.dtype)
+        self._shares.append((shares, parameter))
+        return shares
+
+    def sum_shares(self) -> None:
+        """Write the sums of the shares, of this layer and of those inside it, into the parameters' gradients."""
+        if self._sums is None and self._shares:
+            self._sums = Many([(shares, parameter.grad) for shares, parameter in self._shares])
+        if self._sums is not None:
+            sum_shares(*self._sums.table, len(self._shares[0][0]))
 
     def empty(self, shape: Shape) -> Blocks:
         """Return uninitialised lane blocks for a batch of this outside shape."""
         return blocks.empty(shape, self.dtype)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_sums": None}  # which holds addresses
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"the workspace has no {name!r}: plan() did not prepare it")
@@ -138,6 +174,9 @@ class Layer:
 
     fuses_relu: ClassVar[bool] = False
     """Whether the layer heeds ``work.relu``."""
+
+    gates_relu: ClassVar[bool] = False
+    """Whether the layer heeds ``work.gates``."""
 
     dtype: np.dtype = np.dtype(np.float32)
     """What the layer computes in."""
@@ -167,7 +206,7 @@ class Layer:
         raise TypeError(f"{type(self).__name__} does not say how to compute: override forward_blocks")
 
     def backward_blocks(self, dy: Blocks, work: Workspace, need_dx: bool) -> Blocks | None:
-        """Write the parameters' gradients and return the input's, or None if ``need_dx`` is false.
+        """Write the parameters' gradients, or shares of them, and return the input's, or None if not ``need_dx``.
 
         ``dy`` is zero in the lanes that hold no image, and may be overwritten.
         """
@@ -306,6 +345,7 @@ class Layer:
         if dy.shape != shape:
             raise ShapeError(f"{name}.backward: expected dy of the output's shape {shape}, got {dy.shape}")
         dx = self.backward_blocks(blocks.pack(dy, buffer), work, need_dx=True)
+        work.sum_shares()
         if dx is None:
             raise TypeError(f"{name}.backward_blocks returned None although the input's gradient was asked for")
         return blocks.unpack(dx)

@@ -10,7 +10,7 @@ from fastconv.blocks import Blocks, planes
 from fastconv.layers.base import Layer, Parameter, Workspace
 from fastconv.shapes import Shape, ShapeError, pair
 from fastconv_kernels import convolution
-from fastconv_kernels.bias import bias_backward, sum_shares
+from fastconv_kernels.bias import bias_backward
 
 
 class Conv2d(Layer):
@@ -104,8 +104,10 @@ class Conv2d(Layer):
         work.backward_filter = convolution.backward_filter(geometry)
         count = work.y.array.shape[0]
         work.no_bias = np.zeros(self.out_channels, work.dtype)
-        work.weight_shares = np.empty((count, *self.weight.shape), work.dtype)
-        work.bias_shares = np.empty((count, self.out_channels), work.dtype)
+        work.weight_shares = work.shares(self.weight, count)
+        work.bias_shares = (
+            work.shares(self.bias, count) if self.bias else np.empty((count, self.out_channels), work.dtype)
+        )
         return out
 
     def forward_blocks(self, x: Blocks, work: Workspace, training: bool) -> Blocks:
@@ -117,12 +119,9 @@ class Conv2d(Layer):
 
     def backward_blocks(self, dy: Blocks, work: Workspace, need_dx: bool) -> Blocks | None:
         """Write equations (2) and (4) into the gradients and return (3)."""
-        if work.relu or self.bias:
+        if (work.relu or self.bias) and not work.gated:
             bias_backward(planes(dy.array), planes(work.y.array), work.relu, work.bias_shares)
-        if self.bias:
-            sum_shares(work.bias_shares, self.bias.grad)
         work.backward_filter(dy.array, work.x.array, work.weight_shares)
-        sum_shares(work.weight_shares.reshape(len(work.weight_shares), -1), self.weight.grad.reshape(-1))
         if not need_dx:
             return None
         work.backward_input(dy.array, self.weight.value, work.dx.array)

@@ -10,7 +10,7 @@ from fastconv.blocks import Blocks, planes
 from fastconv.layers.base import Layer, Parameter, Workspace
 from fastconv.shapes import Shape, ShapeError
 from fastconv_kernels import linear
-from fastconv_kernels.bias import bias_backward, sum_shares
+from fastconv_kernels.bias import bias_backward
 
 
 class Linear(Layer):
@@ -67,7 +67,9 @@ class Linear(Layer):
         count = work.y.array.shape[0]
         work.matrix = linear.Matrix(count, self.in_features, self.out_features, work.dtype)
         work.no_bias = np.zeros(self.out_features, work.dtype)
-        work.bias_shares = np.empty((count, self.out_features), work.dtype)
+        work.bias_shares = (
+            work.shares(self.bias, count) if self.bias else np.empty((count, self.out_features), work.dtype)
+        )
         return out
 
     def forward_blocks(self, x: Blocks, work: Workspace, training: bool) -> Blocks:
@@ -81,8 +83,6 @@ class Linear(Layer):
         """Write equations (13) and (14) into the gradients and return (12)."""
         if work.relu or self.bias:
             bias_backward(planes(dy.array), planes(work.y.array), work.relu, work.bias_shares)
-        if self.bias:
-            sum_shares(work.bias_shares, self.bias.grad)
         work.matrix.backward_weight(dy.array, work.x.array, self.weight.grad)
         if not need_dx:
             return None

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from fastconv import shapes
 from fastconv.blocks import Blocks
 from fastconv.layers.base import Layer, Workspace
@@ -61,10 +63,13 @@ class MaxPool2d(_Pool2d):
         If an argument is not one or two whole numbers.
     """
 
+    gates_relu = True
+
     def plan(self, shape: Shape, work: Workspace) -> Shape:
         """Check the input's shape; see ``Layer.plan``."""
         out = super().plan(shape, work)
         work.place = work.empty(out).array
+        work.no_shares = np.empty((0, 0), work.dtype)
         return out
 
     def forward_blocks(self, x: Blocks, work: Workspace, training: bool) -> Blocks:
@@ -74,10 +79,12 @@ class MaxPool2d(_Pool2d):
         return work.y
 
     def backward_blocks(self, dy: Blocks, work: Workspace, need_dx: bool) -> Blocks | None:
-        """Return equation (8)."""
+        """Return equation (8), and through the ReLU before it, if there is one, (16) and (4)."""
         if not need_dx:
             return None
-        pool2d.max_pool2d_backward(dy.array, work.place, work.dx.array, self.kernel_size, self.stride, self.padding)
+        y, shares = (work.y.array[:0], work.no_shares) if work.gates is None else (work.y.array, work.gates.bias_shares)
+        geometry = self.kernel_size, self.stride, self.padding
+        pool2d.max_pool2d_backward(dy.array, work.place, y, work.dx.array, *geometry, shares)
         return work.dx
 
 

@@ -10,10 +10,9 @@ Equation numbers are those of docs/backprop.md.  A layer y = max(0, z), z = ... 
 
 from numba import prange
 
+from fastconv_kernels.many import part
 from fastconv_kernels.runtime import kernel
 from fastconv_kernels.tile import gated, plus, store, store_lane_sums, vectors, zeros
-
-CHUNK = 4096
 
 
 @kernel()
@@ -48,25 +47,25 @@ def bias_backward(dy, y, relu, shares):
 
 
 @kernel()
-def sum_shares(shares, total):
-    """Add the blocks' shares in block order: total = shares[0] + shares[1] + ...
+def sum_shares(arrays, tasks, like, B):
+    """Add the blocks' shares of every gradient in block order: total = shares[0] + shares[1] + ...
 
     Parameters
     ----------
-    shares : float[B, K]
-    total : float[K]
-        Overwritten.
+    arrays, tasks, like
+        The table of ``many.Many`` for groups (shares float[B, K], total float[K]); totals are overwritten.
+    B : int
+        Lane blocks, at least 1.
 
     Notes
     -----
-    Race-free: each task is the only writer of its chunk of ``total``; each sum has one order.
+    Race-free: each task is the only writer of its chunk of a total; each sum has one order.
     """
-    B, K = shares.shape
-    for task in prange(-(-K // CHUNK)):
-        part = slice(task * CHUNK, min(K, (task + 1) * CHUNK))
-        sums = total[part]
-        sums[:] = 0
-        for b in range(B):
-            share = shares[b, part]
+    for task in prange(tasks.shape[0]):
+        group, start, stop, K = tasks[task]
+        sums = part(arrays[group, 1], start, stop, like)
+        sums[:] = part(arrays[group, 0], start, stop, like)
+        for b in range(1, B):
+            share = part(arrays[group, 0], b * K + start, b * K + stop, like)
             for k in range(sums.shape[0]):
                 sums[k] += share[k]

@@ -5,10 +5,11 @@ block of a ragged batch is filled up with zeros.  Planes are walked in strips, b
 touches a new cache line each: a strip of lines stays in the first-level cache until all sixteen lanes have filled it.
 """
 
+import numpy as np
 from numba import prange
 
 from fastconv_kernels.runtime import kernel
-from fastconv_kernels.tile import LANES
+from fastconv_kernels.tile import LANES, store, transposed, vectors
 
 STRIP = 128
 
@@ -35,17 +36,18 @@ def pack_pixels(images, index, table, x):
     n = index.shape[0]
     for task in prange(B * C):
         b, c = task // C, task % C
-        values = table[c]
-        for start in range(0, S, STRIP):
-            strip = x[b, c, start : start + STRIP]
-            for lane in range(LANES):
-                number = b * LANES + lane
-                if number < n:
-                    pixels = images[index[number], c, start : start + STRIP]
-                    for s in range(strip.shape[0]):
-                        strip[s, lane] = values[pixels[s]]
-                else:
-                    strip[:, lane] = 0
+        plane, values, square = x[b, c], table[c], np.zeros((LANES, LANES), x.dtype)
+        real = min(LANES, n - b * LANES)
+        for start in range(0, S - LANES + 1, LANES):
+            for lane in range(real):
+                pixels, row = images[index[b * LANES + lane], c, start : start + LANES], square[lane]
+                for s in range(LANES):
+                    row[s] = values[pixels[s]]
+            store(transposed(vectors(square, (0, 0), 0, 1, LANES)), plane, (start, 0), 0, LANES, 0, 1, 1)
+        for s in range(S // LANES * LANES, S):
+            plane[s] = 0
+            for lane in range(real):
+                plane[s, lane] = values[images[index[b * LANES + lane], c, s]]
 
 
 @kernel()

@@ -27,10 +27,12 @@ from fastconv_kernels.runtime import kernel
 from fastconv_kernels.tile import (
     LANES,
     outer_fma,
+    padded_vectors,
     rectified,
     spread,
     store,
     store_columns,
+    transposed,
     vectors,
     weights,
     zeros,
@@ -122,16 +124,12 @@ def transpose_lanes(x, xt):
     -----
     Race-free: task (b, sixteen features) is the only writer of its square of ``xt``.
     """
-    B, I, _ = x.shape
+    B = x.shape[0]
     T = xt.shape[1] // LANES
     for task in prange(B * T):
         b, start = task // T, task % T * LANES
-        square = x[b, start : min(I, start + LANES)]
-        for lane in range(LANES):
-            row = xt[b * LANES + lane, start : start + LANES]
-            for i in range(square.shape[0]):
-                row[i] = square[i, lane]
-            row[square.shape[0] :] = 0
+        square = transposed(padded_vectors(x, (b, start), 1, 1, LANES))
+        store(square, xt, (b * LANES, start), 0, LANES, 0, 1, 1)
 
 
 @lru_cache

@@ -1,4 +1,4 @@
-"""One optimiser step of one parameter, in a single pass over its memory.
+"""One optimiser step of all parameters, in a single pass over their memory.
 
 Mathematics
 -----------
@@ -13,24 +13,32 @@ Equations (24) to (26) of docs/backprop.md, in PyTorch's form.  w is the paramet
 import numpy as np
 from numba import prange
 
+from fastconv_kernels.many import part
 from fastconv_kernels.runtime import kernel
-
-CHUNK = 4096
 
 
 @kernel()
-def sgd(value, grad, velocity, lr, momentum, nesterov, weight_decay):
-    """Write equation (24) into ``value`` and ``velocity``; arrays float[K], which must not overlap.
+def sgd(arrays, tasks, like, lr, momentum, nesterov, weight_decay):
+    """Write equation (24) into value and velocity of every group.
+
+    Parameters
+    ----------
+    arrays, tasks, like
+        The table of ``many.Many`` for groups (velocity, gradient, value), which must not overlap.
+    lr, momentum : float
+    nesterov : bool
+    weight_decay : float
 
     Notes
     -----
     Race-free: each task is the only writer of its chunk, and no element looks at another.
     """
-    K = value.shape[0]
-    rate, mu, decay = value.dtype.type(lr), value.dtype.type(momentum), value.dtype.type(weight_decay)
-    for task in prange(-(-K // CHUNK)):
-        part = slice(task * CHUNK, min(K, (task + 1) * CHUNK))
-        values, grads, velocities = value[part], grad[part], velocity[part]
+    rate, mu, decay = like.dtype.type(lr), like.dtype.type(momentum), like.dtype.type(weight_decay)
+    for task in prange(tasks.shape[0]):
+        group, start, stop, _ = tasks[task]
+        velocities = part(arrays[group, 0], start, stop, like)
+        grads = part(arrays[group, 1], start, stop, like)
+        values = part(arrays[group, 2], start, stop, like)
         for k in range(values.shape[0]):
             g = grads[k] + decay * values[k]
             v = mu * velocities[k] + g
@@ -39,25 +47,34 @@ def sgd(value, grad, velocity, lr, momentum, nesterov, weight_decay):
 
 
 @kernel()
-def adam(value, grad, mean, square, lr, beta1, beta2, eps, weight_decay, decoupled, correction1, correction2):
-    """Write equation (25), or (26) if ``decoupled``, into ``value``, ``mean`` and ``square``; arrays float[K].
+def adam(arrays, tasks, like, lr, beta1, beta2, eps, weight_decay, decoupled, correction1, correction2):
+    """Write equation (25), or (26) if ``decoupled``, into value, mean and square of every group.
 
-    ``correction1`` is 1 - beta1**t and ``correction2`` is sqrt(1 - beta2**t), float64, for the step t = 1, 2, ...
+    Parameters
+    ----------
+    arrays, tasks, like
+        The table of ``many.Many`` for groups (mean, square, gradient, value), which must not overlap.
+    lr, beta1, beta2, eps, weight_decay : float
+    decoupled : bool
+    correction1, correction2 : float
+        1 - beta1**t and sqrt(1 - beta2**t) for the step t = 1, 2, ...
 
     Notes
     -----
     Race-free: each task is the only writer of its chunk, and no element looks at another.
     """
-    K = value.shape[0]
-    b1, b2, epsilon = value.dtype.type(beta1), value.dtype.type(beta2), value.dtype.type(eps)
+    b1, b2, epsilon = like.dtype.type(beta1), like.dtype.type(beta2), like.dtype.type(eps)
     # Subtracted in float64: in float32, 1 - 0.999 is off by a hundred units in the last place.
-    rest1, rest2 = value.dtype.type(1.0 - beta1), value.dtype.type(1.0 - beta2)
-    rate, root = value.dtype.type(lr / correction1), value.dtype.type(correction2)
-    coupled = value.dtype.type(0.0 if decoupled else weight_decay)
-    shrink = value.dtype.type(1.0 - lr * weight_decay if decoupled else 1.0)
-    for task in prange(-(-K // CHUNK)):
-        part = slice(task * CHUNK, min(K, (task + 1) * CHUNK))
-        values, grads, means, squares = value[part], grad[part], mean[part], square[part]
+    rest1, rest2 = like.dtype.type(1.0 - beta1), like.dtype.type(1.0 - beta2)
+    rate, root = like.dtype.type(lr / correction1), like.dtype.type(correction2)
+    coupled = like.dtype.type(0.0 if decoupled else weight_decay)
+    shrink = like.dtype.type(1.0 - lr * weight_decay if decoupled else 1.0)
+    for task in prange(tasks.shape[0]):
+        group, start, stop, _ = tasks[task]
+        means = part(arrays[group, 0], start, stop, like)
+        squares = part(arrays[group, 1], start, stop, like)
+        grads = part(arrays[group, 2], start, stop, like)
+        values = part(arrays[group, 3], start, stop, like)
         for k in range(values.shape[0]):
             g = grads[k] + coupled * values[k]
             m = b1 * means[k] + rest1 * g

@@ -21,6 +21,8 @@ NaN is larger than everything, as in PyTorch.  The divisor is PyTorch's: the win
 ``count_include_pad``, cut off where ceil_mode lets it run past the padding; else what lies inside the image.
 """
 
+from functools import lru_cache
+
 import numpy as np
 from numba import prange
 
@@ -28,14 +30,19 @@ from fastconv_kernels.runtime import kernel
 from fastconv_kernels.tile import (
     divided,
     full,
+    gated,
     larger,
     larger_at,
     plus,
     store,
+    store_lane_sums,
     vectors,
     where_equal,
     zeros,
 )
+
+# Neighbouring windows whose maxima are found together.
+WINDOWS = 5
 
 
 @kernel(parallel=False)
@@ -52,6 +59,26 @@ def _divisor(i, taps, stride, padding, size, with_padding):
     if with_padding:
         return min(taps, size + padding - start)
     return min(start + taps, size) - max(start, 0)
+
+
+@lru_cache
+def _maximum(P):
+    """Make the function that finds the maxima of P neighbouring windows, whose taps must lie inside the image."""
+
+    @kernel(parallel=False)
+    def maximum(image, corner, rows, columns, KW, stride):
+        best, at = full(image, -np.inf, 1, P), full(image, rows[0] * KW + columns[0], 1, P)
+        for u in range(rows[0], rows[1]):
+            for v in range(columns[0], columns[1]):
+                candidate = vectors(image, (corner[0] + u, corner[1] + v), 1, stride, P)
+                at = larger_at(at, best, candidate, u * KW + v)
+                best = larger(best, candidate)
+        return best, at
+
+    return maximum
+
+
+_maxima, _one_maximum = _maximum(WINDOWS), _maximum(1)
 
 
 @kernel()
@@ -73,62 +100,86 @@ def max_pool2d_forward(x, y, place, window, stride, padding):
     """
     B, C, H, W, _ = x.shape
     OH, OW = y.shape[2:4]
-    KW = window[1]
+    KH, KW = window
     remember = place.shape[0] > 0
     for task in prange(B * C):
         b, c = task // C, task % C
         image = x[b, c]
         for i in range(OH):
-            u_from, u_to = _inside(i, window[0], stride[0], padding[0], H)
-            for j in range(OW):
-                v_from, v_to = _inside(j, window[1], stride[1], padding[1], W)
-                row, column = i * stride[0] - padding[0], j * stride[1] - padding[1]
-                best, at = full(x, -np.inf, 1, 1), full(x, u_from * KW + v_from, 1, 1)
-                for u in range(u_from, u_to):
-                    for v in range(v_from, v_to):
-                        candidate = vectors(image, (row + u, column + v), 1, 1, 1)
-                        at = larger_at(at, best, candidate, u * KW + v)
-                        best = larger(best, candidate)
-                store(best, y, (b, c, i, j), 2, 1, 3, 1, 1)
-                if remember:
-                    store(at, place, (b, c, i, j), 2, 1, 3, 1, 1)
+            rows = _inside(i, KH, stride[0], padding[0], H)
+            j = 0
+            while j < OW:
+                corner = i * stride[0] - padding[0], j * stride[1] - padding[1]
+                if j + WINDOWS <= OW and corner[1] >= 0 and corner[1] + (WINDOWS - 1) * stride[1] + KW <= W:
+                    best, at = _maxima(image, corner, rows, (0, KW), KW, stride[1])
+                    store(best, y, (b, c, i, j), 2, 1, 3, 1, WINDOWS)
+                    if remember:
+                        store(at, place, (b, c, i, j), 2, 1, 3, 1, WINDOWS)
+                    j += WINDOWS
+                else:
+                    columns = _inside(j, KW, stride[1], padding[1], W)
+                    first, its = _one_maximum(image, corner, rows, columns, KW, stride[1])
+                    store(first, y, (b, c, i, j), 2, 1, 3, 1, 1)
+                    if remember:
+                        store(its, place, (b, c, i, j), 2, 1, 3, 1, 1)
+                    j += 1
 
 
 @kernel()
-def max_pool2d_backward(dy, place, dx, window, stride, padding):
-    """Write equation (8) into ``dx``.
+def max_pool2d_backward(dy, place, y, dx, window, stride, padding, shares):
+    """Write equation (8) into ``dx``; with a ``y``, equation (16) too, and the bias's share (4) of what is written.
+
+    Where the layer before ends in ReLU, the gradient passes that as well.  At the maximum, ReLU's output is this
+    layer's own, so where that is not positive there is no gradient, and the few that are left make up the sum (4).
 
     Parameters
     ----------
     dy, place : float[B, C, OH, OW, 16]
         ``place`` from the forward pass.
+    y : float[B, C, OH, OW, 16] or float[0, ...]
+        The forward pass's output, if the layer before ends in ReLU.
     dx : float[B, C, H, W, 16]
         Overwritten.
     window, stride, padding : (int, int)
+    shares : float[B, C]
+        Overwritten if there is a ``y``.
 
     Notes
     -----
-    Race-free: task (b, c) is the only writer of ``dx[b, c]``.  Windows that overlap add in the order of i, j.
+    Race-free: task (b, c) is the only writer of ``dx[b, c]`` and ``shares[b, c]``.  Windows that overlap add in the
+    order of i, j; the share is summed in that order in sixteen lanes, which are then added in a fixed tree.
     """
     B, C, OH, OW, _ = dy.shape
     H, W = dx.shape[2:4]
-    KW = window[1]
+    KH, KW = window
+    relu = y.shape[0] > 0
+    apart = stride[0] >= KH and stride[1] >= KW
+    covered = apart and H == OH * KH and W == OW * KW
     for task in prange(B * C):
         b, c = task // C, task % C
         image = dx[b, c]
-        image[:] = 0
+        if not covered:
+            image[:] = 0
+        total = zeros(dy, 1, 1)
         for i in range(OH):
-            u_from, u_to = _inside(i, window[0], stride[0], padding[0], H)
+            u_from, u_to = _inside(i, KH, stride[0], padding[0], H)
             for j in range(OW):
-                v_from, v_to = _inside(j, window[1], stride[1], padding[1], W)
+                v_from, v_to = _inside(j, KW, stride[1], padding[1], W)
                 row, column = i * stride[0] - padding[0], j * stride[1] - padding[1]
                 share = vectors(dy, (b, c, i, j), 3, 1, 1)
+                if relu:
+                    share = gated(share, vectors(y, (b, c, i, j), 3, 1, 1))
+                    total = plus(total, share)
                 at = vectors(place, (b, c, i, j), 3, 1, 1)
                 for u in range(u_from, u_to):
                     for v in range(v_from, v_to):
                         here = (row + u, column + v)
                         there = where_equal(share, at, u * KW + v)
-                        store(plus(vectors(image, here, 1, 1, 1), there), image, here, 0, 1, 1, 1, 1)
+                        if not apart:
+                            there = plus(vectors(image, here, 1, 1, 1), there)
+                        store(there, image, here, 0, 1, 1, 1, 1)
+        if relu:
+            store_lane_sums(total, shares, (b, c), 0, 1, 1, 1)
 
 
 @kernel()

@@ -172,14 +172,15 @@ def kernel(parallel=True):
     """Compile a function on its first call for each dtype, from the cache on disk if it is there.
 
     The rules of arithmetic are IEEE's (no fastmath), division by zero gives inf or NaN as in NumPy, and the GIL is
-    released.  ``parallel=False`` is for functions that other kernels call, or that are too small to share out.
+    released.  ``parallel=False`` is for functions that are too small to share out, or that other kernels call; these
+    become a part of the caller, since a tile that is handed over would leave its registers.
     """
 
     def compile_lazily(function):
         if INTERPRETED:
             return np.errstate(all="ignore")(function)  # compiled arithmetic does not warn either
         flags = {"parallel": _PRANGE_ONLY if parallel else False, "error_model": "numpy", "nogil": True}
-        dispatcher = njit(**flags)(function)
+        dispatcher = njit(forceinline=not parallel, **flags)(function)
         dispatcher._cache = KernelCache(function, repr(flags))
         if not parallel:
             return dispatcher

@@ -464,6 +464,35 @@ def _where_equal(typingctx, tile, place, here):
     return tile(tile, place, scalar), codegen
 
 
+def transposed(tile):
+    """Sixteen vectors, with rows and lanes exchanged."""
+    return tile.T
+
+
+@compiled_as(transposed)
+def _transposed(typingctx, tile):
+    def codegen(context, builder, signature, args):
+        rows = cgutils.unpack_tuple(builder, args[0])
+        half = LANES // 2
+        while half:  # exchange the upper right and the lower left quarter of each square of two halves
+            low, high = [], []
+            for lane in range(LANES):
+                upper = lane & half
+                low.append(LANES + lane - half if upper else lane)
+                high.append(LANES + lane if upper else lane + half)
+            for i in range(LANES):
+                if not i & half:
+                    a, b = rows[i], rows[i + half]
+                    rows[i], rows[i + half] = (
+                        builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, LANES), choice))
+                        for choice in (low, high)
+                    )
+            half //= 2
+        return cgutils.pack_array(builder, rows)
+
+    return tile(tile), codegen
+
+
 # ----------------------------------------------------------------------------------------------------------- stores
 
 

@@ -1,0 +1,72 @@
+"""Many arrays in one launch: a model has a dozen parameters, most of them smaller than the cost of a launch.
+
+A kernel gets a table of addresses and a list of tasks, each one chunk of one group of arrays, and asks ``part`` for
+the chunk.
+"""
+
+import ctypes
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.np import arrayobj
+
+from fastconv_kernels.tile import compiled_as
+
+CHUNK = 4096
+
+
+class Many:
+    """Groups of contiguous arrays of one dtype, such as (value, gradient, velocity) of each parameter.
+
+    Parameters
+    ----------
+    groups : sequence of tuples of arrays
+        The last array of a group has its size; those before may have a multiple of it.
+
+    Attributes
+    ----------
+    groups : list of tuples of float[K]
+        The arrays themselves, flat, for those who compute with NumPy.
+    table : (int64[groups, arrays], int64[tasks, 4], float[0])
+        What a kernel takes: addresses; group, first element, the one behind the last, and K; the dtype.
+    """
+
+    def __init__(self, groups):
+        self.groups = [tuple(array.reshape(-1) for array in group) for group in groups]
+        addresses = np.array([[array.ctypes.data for array in group] for group in self.groups], np.int64)
+        tasks = [
+            (number, start, min(group[-1].size, start + CHUNK), group[-1].size)
+            for number, group in enumerate(self.groups)
+            for start in range(0, group[-1].size, CHUNK)
+        ]
+        self.table = addresses, np.array(tasks, np.int64).reshape(-1, 4), np.empty(0, self.groups[0][0].dtype)
+
+
+def part(address, start, stop, like):
+    """Elements ``start`` to ``stop`` of the array at ``address``, in the dtype of the array ``like``."""
+    size = like.dtype.itemsize
+    memory = (ctypes.c_char * ((stop - start) * size)).from_address(int(address + start * size))
+    return np.frombuffer(memory, like.dtype)
+
+
+@compiled_as(part)
+def _part(typingctx, address, start, stop, like):
+    array = types.Array(like.dtype, 1, "C")
+
+    def codegen(context, builder, signature, args):
+        address, start, stop, _ = args
+        size = ir.Constant(address.type, like.dtype.bitwidth // 8)
+        place = builder.add(address, builder.mul(start, size))
+        view = context.make_array(array)(context, builder)
+        arrayobj.populate_array(
+            view,
+            data=builder.inttoptr(place, context.get_data_type(like.dtype).as_pointer()),
+            shape=[builder.sub(stop, start)],
+            strides=[size],
+            itemsize=size,
+            meminfo=None,
+        )
+        return view._getvalue()
+
+    return array(types.int64, types.int64, types.int64, like), codegen
