@@ -31,7 +31,9 @@ def describe(*others: str) -> str:
     if cpuinfo.exists():
         named = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
         name = named[0] if named else name
-    packages = [f"{package} {version(package)}" for package in ("fastconv", "numba", "numpy")]
+    from fastconv import __version__  # here, because peers that import this file import no fastconv
+
+    packages = [f"fastconv {__version__}", *(f"{package} {version(package)}" for package in ("numba", "numpy"))]
     python = f"Python {platform.python_version()}"
     return ", ".join([name, f"{cores()} cores", python, *packages, *others, date.today().isoformat()])
 

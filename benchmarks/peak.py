@@ -1,6 +1,7 @@
 """What this machine can do at most: multiply-adds on tiles that never leave the registers."""
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 from numba import njit, prange
@@ -14,6 +15,7 @@ from fastconv_kernels.tile import LANES, outer_fma, store, vectors, weights, zer
 TILES = ((6, 1), (4, 2), (4, 4))
 
 
+@cache
 def _loop(M: int, P: int) -> Callable[[np.ndarray, np.ndarray, int, np.ndarray], None]:
     @njit(parallel=True)
     def multiply_add(column, row, steps, out):

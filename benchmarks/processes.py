@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 from benchmarks.machine import ROOT
 
@@ -26,3 +27,50 @@ def run(arguments: Sequence[str], python: str = sys.executable, changes: Mapping
     if done.returncode:
         raise SystemExit(f"{python} {' '.join(arguments)}: exit code {done.returncode}\n{done.stderr}")
     return done.stdout
+
+
+class Conversation:
+    """A process that speaks first and then answers each line with a line; it ends with the ``with`` block.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        What to call the interpreter with.
+    python : str
+    changes : dict of str
+        Of the environment.
+    """
+
+    def __init__(
+        self, arguments: Sequence[str], python: str = sys.executable, changes: Mapping[str, str] | None = None
+    ) -> None:
+        self._process = subprocess.Popen(
+            [python, *arguments], env=environment(changes), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    def hear(self) -> str:
+        """Wait for a line and return it.
+
+        Raises
+        ------
+        SystemExit
+            If the process has ended instead; what it wrote to stderr is on the screen.
+        """
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self._process.args}: exit code {self._process.wait()} instead of an answer")
+        return line
+
+    def ask(self, question: str) -> str:
+        """Send a line and return the answer; raises SystemExit as ``hear``."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(question + "\n")
+        self._process.stdin.flush()
+        return self.hear()

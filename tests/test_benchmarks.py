@@ -1,28 +1,43 @@
 """Every program in benchmarks/ runs, on next to nothing, and prints its table.  What it measures is not looked at."""
 
+import json
 import re
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
+from shutil import which
 
 import numpy as np
 import pytest
 
 import fastconv as fc
 from benchmarks import (
+    __main__,
     accuracy_run,
     bandwidth,
     busy,
+    convolutions,
+    figures,
+    latency,
+    libraries,
     machine,
     naive,
+    nets,
     operations,
     origins,
+    peak,
     processes,
+    quiet,
     roofline,
+    shapes,
     start,
     step,
     tiles,
+    turns,
 )
+from benchmarks.libraries import Library
+from benchmarks.peers import fastconv_net
 from fastconv_kernels.runtime import INTERPRETED
 
 TINY = {
@@ -36,7 +51,10 @@ TINY = {
     "start": ["--runs", "1", "--cold-runs", "0"],
     "tiles": ["--batch", "16", "--most", "1", "--seconds", "0"],
 }
-STEP = ["--rounds", "1", "--seconds", "0", "--batch", "16", "--images", "320"]
+NETS = ["--rounds", "1", "--seconds", "0", "--images", "320", "--only", "LeNet-5", "--batch"]
+CONVOLUTIONS = ["--rounds", "1", "--seconds", "0", "--only", "1 to 6,"]
+# fastconv once more, under another name: who the others are matters to their own tests alone.
+AGAIN = Library("fastconv_net", "PyTorch again")
 EXPECTED = {
     "accuracy": ["| 0 ", "| mean ", "| worst ", "kernels from their cache"],
     "busy": ["| quiet ", "| one core busy elsewhere "],
@@ -66,54 +84,307 @@ def test_a_program_prints_its_table(name):
         assert text in printed
 
 
+# ------------------------------------------------------------------------------------------ networks, beside others
+
+
+@pytest.fixture
+def quick_peak(monkeypatch):
+    """No kernels to compile for it: ``benchmarks.kernels``, which is run too, measures the real one."""
+    monkeypatch.setattr(peak, "flops_per_second", lambda: 1e11)
+
+
+def squeezed(table):
+    return " ".join(table.split())
+
+
+def missing(library):
+    return [name for name in library.packages if not find_spec(name)] + [
+        name for name in library.commands if not which(name)
+    ]
+
+
 @pytest.mark.torch
-def test_a_step_beside_pytorch():
-    pytest.importorskip("torch")
-    printed = program("step", *STEP, "--torch-python", sys.executable)
-    assert "| training " in printed
-    assert "| inference " in printed
-    assert re.search(r"\| +ratio \|", printed)
-    assert "agree to 0.0001" in printed
-
-
-def test_a_step_without_pytorch(monkeypatch, capsys):
-    monkeypatch.setattr(step, "find_spec", lambda name: None)
-    assert step.main(STEP) == 0
+@pytest.mark.parametrize("library", turns.THEIRS, ids=lambda library: library.module)
+def test_a_step_beside_another_library(library, monkeypatch, capsys, quick_peak):
+    if missing(library):
+        pytest.skip(f"no {' and no '.join(missing(library))}")
+    monkeypatch.setattr(turns, "THEIRS", (library,))
+    assert step.main([*NETS, "16"]) == 0
     printed = capsys.readouterr().out
-    assert "| training " in printed
-    assert "ratio" not in printed
-    assert 'pip install "fastconv[bench]"' in printed
+    assert f" {library.name} |" in printed
+    assert "The libraries agree" in printed
+    assert f"threads: fastconv {fc.get_num_threads()}, {library.name} " in printed
 
 
-def test_peers_that_disagree_are_not_timed(monkeypatch, capsys):
-    answers = iter(
-        [
-            {"library": "one", "losses": [2.5, 2.0], "logits": [[1.0, -3.0]]},
-            {"library": "two", "losses": [2.5, 2.0 + 1e-3], "logits": [[1.0, -3.0]]},
-        ]
+def test_steps_of_all_networks_beside_fastconv_again(monkeypatch, capsys, quick_peak):
+    monkeypatch.setattr(turns, "THEIRS", (AGAIN,))
+    assert step.main([*NETS[:4], "--images", "32", "--batch", "16"]) == 0
+    printed = capsys.readouterr().out
+    for net in nets.ALL:
+        assert printed.count(f"| {net.name:10} |    16 | ") == 4
+    for text in (
+        "**Training, thousand images a second: median (range)**",
+        "**Inference, fastconv's speed over theirs: median (range)**",
+        "| % of the arithmetic limit |",
+        "The limit: 2.264 MFLOP an image, at the ",
+        machine.describe(f"fastconv {fc.__version__}"),
+    ):
+        assert text in printed
+
+
+def test_latencies_beside_fastconv_again(monkeypatch, capsys):
+    monkeypatch.setattr(turns, "THEIRS", (AGAIN,))
+    assert latency.main([*NETS, "1", "3"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("| LeNet-5 |     3 | ") == 2
+    assert printed.count("  over PyTorch |") == printed.count("  over the best |") == 2
+
+
+def test_a_library_that_is_missing_is_told_of(monkeypatch, capsys, quick_peak):
+    absent = Library("none", "Nobody's", ("no_such_package", "nor_this"), ("no-such-command",))
+    monkeypatch.setattr(turns, "THEIRS", (absent, AGAIN))
+    found, sentences = libraries.present(turns.THEIRS, sys.executable)
+    assert found == [AGAIN]
+    assert sentences == ("Nobody's is left out: no no_such_package and no nor_this and no no-such-command was found.\n")
+    assert capsys.readouterr().err == (
+        f"Nobody's is left out: no no_such_package and no nor_this and no no-such-command in {sys.executable}\n"
     )
-    monkeypatch.setattr(step.processes, "run", lambda *_: step.json.dumps(next(answers)))
-    assert step.main([*STEP, "--torch-python", "python"]) == 1
+    monkeypatch.setattr(turns, "THEIRS", (absent,))
+    for program in (step, latency):
+        assert program.main([*NETS, "1"]) == 0
+        printed = capsys.readouterr().out
+        assert sentences in printed
+        assert "the best" not in printed
+        assert "| network | batch | fastconv |" in squeezed(printed)
+
+
+def answer(**results):
+    return {"results": {"logits": [[1.0, -3.0]], **results}}
+
+
+@pytest.mark.parametrize("program", [step, latency])
+def test_libraries_that_disagree_are_not_timed(program, monkeypatch, capsys, quick_peak):
+    answers = iter([answer(losses=[2.5, 2.0 + 1e-3]), answer(losses=[2.5, 2.0])])
+    monkeypatch.setattr(libraries, "present", lambda *_: ([AGAIN], ""))
+    monkeypatch.setattr(processes, "run", lambda *_: json.dumps(next(answers)))
+    assert program.main([*NETS, "16"]) == 1
     printed = capsys.readouterr()
     assert not printed.out
-    assert "one and two: losses of step 2 are 2 and 2.001, tolerance 0.0001; no times are given" in printed.err
+    assert (
+        "fastconv and PyTorch again: losses differ by 0.0005 of their size, tolerance 0.0001; no times are given"
+    ) in printed.err
 
 
-def test_logits_are_compared_too():
-    ours = {"library": "one", "losses": [2.5], "logits": [[1.0, -3.0]]}
-    step.check(ours, ours | {"logits": [[1.0 + 1e-5, -3.0]]})
-    with pytest.raises(step.Disagreement, match=r"logits differ by 0\.001, tolerance 0\.0001 of 3"):
-        step.check(ours, ours | {"logits": [[1.001, -3.0]]})
-    with pytest.raises(step.Disagreement, match=r"losses of step 1 are 2\.5 and nan"):
-        step.check(ours, ours | {"losses": [float("nan")]})
+def test_everything_that_two_libraries_computed_is_compared():
+    ours = answer(losses=[2.5], **{"logits after training": [[1.0, -2.0]]})
+    turns.check(ours, ours, "one and two")
+    turns.check(ours, answer(), "one and two that cannot train")
+    turns.check(ours, answer(logits=[[1.0 + 1e-5, -3.0]]), "one and two")
+    for wrong, message in (
+        ({"logits": [[1.001, -3.0]]}, r"one and two: logits differ by 0\.000333 of their size, tolerance 1e-05"),
+        ({"logits after training": [[1.0, -2.1]]}, r"logits after training differ by 0\.0476"),
+        ({"losses": [float("nan")]}, r"losses differ by nan"),
+    ):
+        with pytest.raises(libraries.Disagreement, match=message):
+            turns.check(ours, answer(**wrong), "one and two")
+
+
+def times(**rounds):
+    """Return LeNet-5's times at batch 64: of each library (training, inference) seconds a round, None for never."""
+    answers = {}
+    for name, some in rounds.items():
+        works = [{"training": training, "inference": inference} for training, inference in some]
+        answers[name] = [
+            {
+                "version": f"{name} 1.0",
+                "threads": 2,
+                "times": {
+                    work: {"64": {"mean": seconds, "median": seconds / 2}} for work, seconds in each.items() if seconds
+                },
+            }
+            for each in works
+        ]
+    return turns.Times({nets.LENET5: [64]}, {nets.LENET5: answers}, "mean", "")
+
+
+def test_ratios_are_taken_within_a_round():
+    found = times(
+        fastconv=[(1.0, 1.0), (2.0, 1.0), (4.0, 1.0)],
+        one=[(2.0, 3.0), (6.0, 3.0), (4.0, 3.0)],
+        two=[(3.0, 2.0), (3.0, 2.0), (40.0, 2.0)],
+    )
+    assert found.ratios(nets.LENET5, ["one"], "training", 64) == [2, 3, 1]
+    assert found.ratios(nets.LENET5, ["one", "two"], "training", 64) == [2, 1.5, 1]
+    row = "| LeNet-5 | 64 | 2.00 (1.00 to 3.00) | 3.00 (1.50 to 10.0) | 1.50 (1.00 to 2.00) |"
+    assert row in squeezed(step.ratios(found, "training"))
+    assert replace(found, kind="median").of(nets.LENET5, "one", "training", 64) == [1, 3, 2]
+
+
+def test_a_library_without_training_is_left_out_of_its_tables():
+    found = times(fastconv=[(0.001, 0.002)], onnx=[(None, 0.001)], torch=[(0.002, 0.004)])
+    assert found.names("training") == ["fastconv", "torch"]
+    assert "onnx" not in step.speeds(found, "training")
+    short = step.short(found)
+    assert (
+        "| LeNet-5 | training  |    64 |              64.0 |         - |       2.00 |    2.00 (2.00 to 2.00) |" in short
+    )
+    assert (
+        "| LeNet-5 | inference |    64 |              32.0 |     0.500 |       2.00 | 0.500 (0.500 to 0.500) |" in short
+    )
+    assert "onnx 1.0, torch 1.0, " in short
+
+
+def test_the_arithmetic_limit():
+    found = times(fastconv=[(64 * 2.26392e-6, 1.0), (128 * 2.26392e-6, 1.0)])
+    assert "| 64 | 75.0 (50.0 to 100) |" in squeezed(step.limit(found, 1e12))
+    assert "2.264 MFLOP an image, at the 1,000 GFLOP/s" in step.limit(found, 1e12)
 
 
 def test_rounds_that_differ_are_told_of():
-    def rounds(*speeds):
-        return {"one": [{"speeds": {"training": {"64": speed}}} for speed in speeds]}
+    assert not times(one=[(1.00, 1.0), (1.10, 1.0), (1.20, 1.0)]).unsteady()
+    assert times(one=[(1.00, 1.0), (1.10, 1.0), (1.30, 1.0)], two=[(1.0, 1.0)] * 3).unsteady() == ["one"]
 
-    assert not step.unsteady(rounds(100.0, 110.0, 120.0))
-    assert step.unsteady(rounds(100.0, 110.0, 130.0))
+
+def test_a_busy_machine_is_told_of(monkeypatch):
+    ticks = iter([[10, 0, 5, 100, 1, 0, 0, 0], [60, 0, 5, 140, 11, 0, 0, 0]])
+    monkeypatch.setattr(quiet, "_ticks", lambda: next(ticks))
+    monkeypatch.setattr(quiet.os, "cpu_count", lambda: 2)
+    busy = quiet.busy_cores(seconds=0)
+    assert busy == 1.0
+    assert "up to 1.0 cores busy between the rounds" in replace(times(fastconv=[(1.0, 1.0)]), busy=busy).notes()
+    assert "busy" not in replace(times(fastconv=[(1.0, 1.0)]), busy=0.05).notes()
+
+
+def test_lenet5_as_data_is_the_model():
+    ours, data = fc.models.lenet5(seed=3), fastconv_net.build(nets.LENET5, seed=3)
+    assert repr(data) == repr(ours)
+    for name, value in ours.state_dict().items():
+        np.testing.assert_array_equal(data.state_dict()[name], value)
+    convolutions_, linear = (6 * 28**2 * 25, 16 * 10**2 * 6 * 25), 400 * 120 + 120 * 84 + 84 * 10
+    assert nets.training_flops(nets.LENET5) == 2 * (2 * convolutions_[0] + 3 * convolutions_[1] + 3 * linear)
+
+
+def test_the_work_is_the_same_each_time(tmp_path):
+    def written(name, net, seed):
+        turns.write_work(tmp_path / name, net, 40, seed)
+        with np.load(tmp_path / name) as file:
+            return {key: file[key] for key in file.files}
+
+    first, again, other = (written(f"{n}.npz", nets.COLOUR, seed) for n, seed in enumerate((0, 0, 1)))
+    assert first["images"].shape == (40, 3, 32, 32)
+    assert first["images"].dtype == np.uint8
+    assert sorted(first["order"]) == list(range(40))
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+    assert not np.array_equal(first["images"], other["images"])
+    assert not np.array_equal(first["model.0.weight"], other["model.0.weight"])
+    assert written("digits.npz", nets.DIGITS, 0)["images"].shape == (40, 1, 28, 28)
+
+
+# --------------------------------------------------------------------------------------- convolutions, beside others
+
+
+@pytest.mark.torch
+def test_convolutions_beside_pytorch():
+    pytest.importorskip("torch")
+    printed = program("convolutions", *CONVOLUTIONS)
+    assert printed.count("| 1 to 6, 5x5, at 28 ") == 6
+    assert "| PyTorch, GFLOP/s | " in printed
+    assert "Results agree to 0.0001 of the largest." in printed
+
+
+def test_convolutions_beside_fastconv_again(monkeypatch, capsys, quick_peak):
+    monkeypatch.setattr(convolutions, "THEIRS", (Library("fastconv_convolution", "itself"),))
+    assert convolutions.main(CONVOLUTIONS) == 0
+    printed = capsys.readouterr().out
+    for text in (
+        "**Gradient to the filters**",
+        "| itself, GFLOP/s | ",
+        "**fastconv over itself, all shapes**",
+        "| geometric mean |",
+        "GFLOP/s.\n" + machine.describe(f"fastconv {fc.__version__}"),
+    ):
+        assert text in printed
+
+
+def test_convolutions_that_disagree_are_not_timed(monkeypatch, capsys, quick_peak):
+    monkeypatch.setattr(convolutions, "THEIRS", (Library("fastconv_convolution", "itself"),))
+    monkeypatch.setattr(convolutions, "TOLERANCE", -1.0)
+    assert convolutions.main(CONVOLUTIONS) == 1
+    printed = capsys.readouterr()
+    assert not printed.out
+    assert "1 to 6, 5x5, at 28, forward: results differ by 0 of the largest, tolerance -1; no times" in printed.err
+
+
+def test_every_direction_of_a_convolution_is_compared(rng):
+    ours = {direction: rng.standard_normal((3, 4)) for direction in shapes.DIRECTIONS}
+    for direction in shapes.DIRECTIONS:
+        convolutions.check(shapes.ALL[0], ours, ours)
+        wrong = ours | {direction: ours[direction] * 1.001}
+        with pytest.raises(libraries.Disagreement, match=f"at 28, {direction}: results differ by 0.000999 of"):
+            convolutions.check(shapes.ALL[0], ours, wrong)
+
+
+def test_shapes_have_names_of_their_own_and_the_sizes_of_convolutions():
+    assert len(set(map(str, shapes.ALL))) == len(shapes.ALL)
+    for shape in shapes.ALL:
+        layer = fc.Conv2d(
+            shape.channels, shape.filters, shape.taps, shape.stride, shape.padding, groups=shape.groups, bias=False
+        )
+        work = fc.Workspace(np.dtype(np.float32))
+        assert layer.weight.shape == shape.weight
+        assert layer.plan((1, shape.channels, shape.size, shape.size), work)[2:] == (shape.out, shape.out)
+    assert shapes.ALL[0].flops == 2 * 128 * 28 * 28 * 6 * 25
+
+
+def test_a_conversation():
+    with processes.Conversation(["-c", "print('hello', flush=True); print(input()[::-1])"]) as other:
+        assert other.hear() == "hello\n"
+        assert other.ask("abc") == "cba\n"
+
+
+def test_a_conversation_whose_other_side_dies_says_so():
+    with processes.Conversation(["-c", "raise SystemExit(3)"]) as other:
+        with pytest.raises(SystemExit, match="exit code 3 instead of an answer"):
+            other.hear()
+
+
+# --------------------------------------------------------------------------------------------------- and the others
+
+
+def test_all_programs_run_one_after_the_other(monkeypatch, capfd):
+    called = []
+
+    def run(command, **_):
+        called.append(command[2:])
+        return subprocess.CompletedProcess(command, command[2] == "benchmarks.start")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert __main__.main(["--write", "--peers-python", "python"]) == 1
+    assert called[0] == ["benchmarks.step", "--write", "--peers-python", "python"]
+    assert called[-1] == ["benchmarks.tiles", "--write"]
+    assert {name.removeprefix("benchmarks.") for name, *_ in called} == {"step", "latency", "convolutions", *TINY}
+    assert capfd.readouterr().err.endswith("benchmarks: failed: start\n")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (0.1234, "0.123"),
+        (1, "1.00"),
+        (12.345, "12.3"),
+        (123.4, "123"),
+        (12345, "12,345"),
+        (999.6, "1,000"),
+    ],
+)
+def test_figures_have_three_digits(value, text):
+    assert figures.digits(value) == text
+
+
+def test_a_spread_is_a_median_and_a_range():
+    assert figures.spread([3, 1, 10]) == "3.00 (1.00 to 10.0)"
+    assert figures.median([3, 1, 10]) == "3.00"
 
 
 def test_loops_that_disagree_with_the_kernel_are_not_timed():
@@ -213,7 +484,7 @@ def test_a_page_without_markers_is_refused():
         machine.replace_block("nothing", "step", "a table")
 
 
-@pytest.mark.parametrize("name", ["step", *TINY])
+@pytest.mark.parametrize("name", ["step", "latency", "convolutions", *TINY])
 def test_the_page_has_a_place_for_every_table(name):
     page = machine.PAGE.read_text(encoding="utf-8")
     assert machine.replace_block(page, name, "a table").count("a table") == page.count("a table") + 1

@@ -141,7 +141,7 @@ def test_a_layer_of_ones_own_is_checked_like_any_other(rng):
 
 
 def wrong(change):
-    """Return a Linear layer whose backward pass is changed afterwards: change(layer, dx, shares of the bias's gradient)."""
+    """Return a Linear layer whose backward pass is changed afterwards: change(layer, dx, shares of the bias)."""
 
     class Wrong(fc.Linear):
         def backward_blocks(self, dy, work, need_dx):

@@ -1,1 +1,1 @@
-"""The same LeNet-5 for each library that ``benchmarks.step`` compares, each run in a process of its own."""
+"""The same networks and convolutions for each library that is compared, each run in a process of its own."""

@@ -180,7 +180,7 @@ def kernel(parallel=True):
         if INTERPRETED:
             return np.errstate(all="ignore")(function)  # compiled arithmetic does not warn either
         flags = {"parallel": _PRANGE_ONLY if parallel else False, "error_model": "numpy", "nogil": True}
-        dispatcher = njit(forceinline=not parallel, **flags)(function)
+        dispatcher = njit(forceinline=not parallel, no_cfunc_wrapper=True, **flags)(function)
         dispatcher._cache = KernelCache(function, repr(flags))
         if not parallel:
             return dispatcher
