@@ -48,7 +48,7 @@ def _elements(tasks: np.ndarray) -> int:
 # From the arguments of a launch; a kernel that is not here is listed with its time alone.  Products with padding's
 # zeros count where the output is no larger than the input; additions of a bias, and comparisons, do not: they are few.
 COSTS: dict[str, Callable[..., Cost]] = {
-    "pack_pixels": lambda images, index, table, x: Cost(0, _bytes(images[0]) * len(index) + _bytes(index, table, x)),
+    "pack_pixels": lambda images, index, table, x, _: Cost(0, _bytes(images[0]) * len(index) + _bytes(index, table, x)),
     "pack_forward": lambda k, packed: Cost(0, _bytes(k, packed)),
     "pack_backward_input": lambda k, packed, *taps: Cost(0, _bytes(k, packed)),
     # Also the gradient to the input, where y is the larger image, and most of what lies around x is skipped.
@@ -57,6 +57,9 @@ COSTS: dict[str, Callable[..., Cost]] = {
         _bytes(x, packed, bias, y),
     ),
     "conv2d_backward_filter": lambda dy, x, shares, *lines: Cost(
+        2 * dy.size * prod(shares.shape[2:]), _bytes(dy, x, shares)
+    ),
+    "conv2d_backward_filter_rows": lambda dy, x, shares, *lines: Cost(
         2 * dy.size * prod(shares.shape[2:]), _bytes(dy, x, shares)
     ),
     "linear_forward": lambda x, w, bias, y, relu: Cost(2 * y.size * w.shape[1], _bytes(x, w, bias, y)),

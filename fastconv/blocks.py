@@ -90,7 +90,8 @@ def pack_pixels(x: np.ndarray, table: np.ndarray, out: Blocks, index: np.ndarray
     if index is None:
         index = np.arange(x.shape[0])
     if out.n:
-        lanes.pack_pixels(_read_only_planes(x), index, table, planes(out.array))
+        square = memory.scratch((LANES, LANES), out.array.dtype)
+        lanes.pack_pixels(_read_only_planes(x), index, table, planes(out.array), square)
     return out
 
 

@@ -13,6 +13,7 @@ from fastconv import shapes
 from fastconv.shapes import pair
 from fastconv_kernels import activation, bias, conv2d, lanes, linear, loss, many, optim, pool2d
 from fastconv_kernels.many import Many
+from fastconv_kernels.runtime import get_num_threads
 from fastconv_kernels.tile import LANES
 
 MARGIN = 1024
@@ -154,10 +155,11 @@ def test_pooling(case, ceil_mode, dtype):
     out = shapes.pool2d("", shape, *how, ceil_mode)
     x, y = ((blocks_of(s[0]), *s[1:], LANES) for s in (shape, out))
     images, dy, empty, dx = drawn(*x, dtype=dtype), drawn(*y, dtype=dtype), np.zeros(y, dtype), np.zeros(x, dtype)
-    check(pool2d.max_pool2d_forward, images, empty, empty, *how, writes=(1, 2))
-    check(pool2d.max_pool2d_forward, images, empty, empty[:0], *how, writes=(1,))
+    forward = pool2d.max_pool2d_forward(pool2d.windows_together(x[3], y[3], *(pair[1] for pair in how)))
+    check(forward, images, empty, empty, *how, writes=(1, 2))
+    check(forward, images, empty, empty[:0], *how, writes=(1,))
     place = empty.copy()
-    pool2d.max_pool2d_forward(images, empty.copy(), place, *how)
+    forward(images, empty.copy(), place, *how)
     no_shares, shares = np.zeros((0, 0), dtype), np.zeros(x[:2], dtype)
     check(pool2d.max_pool2d_backward, dy, place, empty[:0], dx, *how, no_shares, writes=(3,))
     check(pool2d.max_pool2d_backward, dy, place, drawn(*y, dtype=dtype), dx, *how, shares, writes=(3, 7))
@@ -198,7 +200,8 @@ def test_packing(n, size, dtype):
     x = np.zeros((blocks_of(n), 2, size, LANES), dtype)
     images, pixels = drawn(n, 2, size, dtype=dtype), np.arange(n * 2 * size, dtype=np.uint8).reshape(n, 2, size)
     check(lanes.pack, images, index, x, writes=(2,))
-    check(lanes.pack_pixels, pixels, index, drawn(2, 256, dtype=dtype), x, writes=(3,))
+    squares = np.zeros((get_num_threads(), LANES, LANES), dtype)
+    check(lanes.pack_pixels, pixels, index, drawn(2, 256, dtype=dtype), x, squares, writes=(3, 4), overwrites=(3,))
     check(lanes.unpack, drawn(*x.shape, dtype=dtype), images, writes=(1,))
 
 

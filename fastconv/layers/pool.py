@@ -70,12 +70,14 @@ class MaxPool2d(_Pool2d):
         out = super().plan(shape, work)
         work.place = work.empty(out).array
         work.no_shares = np.empty((0, 0), work.dtype)
+        along_rows = self.kernel_size[1], self.stride[1], self.padding[1]
+        work.forward = pool2d.max_pool2d_forward(pool2d.windows_together(shape[3], out[3], *along_rows))
         return out
 
     def forward_blocks(self, x: Blocks, work: Workspace, training: bool) -> Blocks:
         """Write equation (7), and while training where each maximum was."""
         place = work.place if training else work.place[:0]
-        pool2d.max_pool2d_forward(x.array, work.y.array, place, self.kernel_size, self.stride, self.padding)
+        work.forward(x.array, work.y.array, place, self.kernel_size, self.stride, self.padding)
         return work.y
 
     def backward_blocks(self, dy: Blocks, work: Workspace, need_dx: bool) -> Blocks | None:

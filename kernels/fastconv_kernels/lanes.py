@@ -5,8 +5,7 @@ block of a ragged batch is filled up with zeros.  Planes are walked in strips, b
 touches a new cache line each: a strip of lines stays in the first-level cache until all sixteen lanes have filled it.
 """
 
-import numpy as np
-from numba import prange
+from numba import get_thread_id, prange
 
 from fastconv_kernels.runtime import kernel
 from fastconv_kernels.tile import LANES, store, transposed, vectors
@@ -15,7 +14,7 @@ STRIP = 128
 
 
 @kernel()
-def pack_pixels(images, index, table, x):
+def pack_pixels(images, index, table, x, scratch):
     """Look up every pixel of the chosen images in a table: uint8 becomes normalised float in one pass.
 
     Parameters
@@ -27,6 +26,8 @@ def pack_pixels(images, index, table, x):
         What each value becomes, for each channel.
     x : float[B, C, S, 16]
         Overwritten.
+    scratch : float[threads, 16, 16]
+        Where sixteen pixels of sixteen images are put together: in registers they change places at once.
 
     Notes
     -----
@@ -36,7 +37,8 @@ def pack_pixels(images, index, table, x):
     n = index.shape[0]
     for task in prange(B * C):
         b, c = task // C, task % C
-        plane, values, square = x[b, c], table[c], np.zeros((LANES, LANES), x.dtype)
+        plane, values, square = x[b, c], table[c], scratch[get_thread_id()]
+        square[:] = 0
         real = min(LANES, n - b * LANES)
         for start in range(0, S - LANES + 1, LANES):
             for lane in range(real):

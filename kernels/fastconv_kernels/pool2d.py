@@ -41,9 +41,6 @@ from fastconv_kernels.tile import (
     zeros,
 )
 
-# Neighbouring windows whose maxima are found together.
-WINDOWS = 5
-
 
 @kernel(parallel=False)
 def _inside(i, taps, stride, padding, size):
@@ -62,67 +59,56 @@ def _divisor(i, taps, stride, padding, size, with_padding):
 
 
 @lru_cache
-def _maximum(P):
-    """Make the function that finds the maxima of P neighbouring windows, whose taps must lie inside the image."""
+def max_pool2d_forward(P):
+    """Make the kernel of equation (7) for P windows of a row at a time, which must lie inside the image if P > 1."""
 
-    @kernel(parallel=False)
-    def maximum(image, corner, rows, columns, KW, stride):
-        best, at = full(image, -np.inf, 1, P), full(image, rows[0] * KW + columns[0], 1, P)
-        for u in range(rows[0], rows[1]):
-            for v in range(columns[0], columns[1]):
-                candidate = vectors(image, (corner[0] + u, corner[1] + v), 1, stride, P)
-                at = larger_at(at, best, candidate, u * KW + v)
-                best = larger(best, candidate)
-        return best, at
+    @kernel()
+    def max_pool2d_forward(x, y, place, window, stride, padding):
+        """Write equation (7) into ``y``, and which tap won into ``place`` unless that is empty.
 
-    return maximum
+        Parameters
+        ----------
+        x : float[B, C, H, W, 16]
+        y : float[B, C, OH, OW, 16]
+            Overwritten.
+        place : float[B, C, OH, OW, 16] or float[0, ...]
+            Number u*KW + v of the first maximum, as a float so that it lives in the same vectors.
+        window, stride, padding : (int, int)
 
-
-_maxima, _one_maximum = _maximum(WINDOWS), _maximum(1)
-
-
-@kernel()
-def max_pool2d_forward(x, y, place, window, stride, padding):
-    """Write equation (7) into ``y``, and which tap won into ``place`` unless that is empty.
-
-    Parameters
-    ----------
-    x : float[B, C, H, W, 16]
-    y : float[B, C, OH, OW, 16]
-        Overwritten.
-    place : float[B, C, OH, OW, 16] or float[0, ...]
-        Number u*KW + v of the first maximum, as a float so that it lives in the same vectors.
-    window, stride, padding : (int, int)
-
-    Notes
-    -----
-    Race-free: task (b, c) is the only writer of ``y[b, c]`` and ``place[b, c]``.
-    """
-    B, C, H, W, _ = x.shape
-    OH, OW = y.shape[2:4]
-    KH, KW = window
-    remember = place.shape[0] > 0
-    for task in prange(B * C):
-        b, c = task // C, task % C
-        image = x[b, c]
-        for i in range(OH):
-            rows = _inside(i, KH, stride[0], padding[0], H)
-            j = 0
-            while j < OW:
-                corner = i * stride[0] - padding[0], j * stride[1] - padding[1]
-                if j + WINDOWS <= OW and corner[1] >= 0 and corner[1] + (WINDOWS - 1) * stride[1] + KW <= W:
-                    best, at = _maxima(image, corner, rows, (0, KW), KW, stride[1])
-                    store(best, y, (b, c, i, j), 2, 1, 3, 1, WINDOWS)
+        Notes
+        -----
+        Race-free: task (b, c) is the only writer of ``y[b, c]`` and ``place[b, c]``.
+        """
+        B, C, H, W, _ = x.shape
+        OH, OW = y.shape[2:4]
+        KW = window[1]
+        remember = place.shape[0] > 0
+        for task in prange(B * C):
+            b, c = task // C, task % C
+            image = x[b, c]
+            for i in range(OH):
+                u_from, u_to = _inside(i, window[0], stride[0], padding[0], H)
+                for start in range(0, OW, P):
+                    j = min(start, OW - P)
+                    v_from, v_to = _inside(j, KW, stride[1], padding[1], W)
+                    row, column = i * stride[0] - padding[0], j * stride[1] - padding[1]
+                    best, at = full(x, -np.inf, 1, P), full(x, u_from * KW + v_from, 1, P)
+                    for u in range(u_from, u_to):
+                        for v in range(v_from, v_to):
+                            candidate = vectors(image, (row + u, column + v), 1, stride[1], P)
+                            at = larger_at(at, best, candidate, u * KW + v)
+                            best = larger(best, candidate)
+                    store(best, y, (b, c, i, j), 2, 1, 3, 1, P)
                     if remember:
-                        store(at, place, (b, c, i, j), 2, 1, 3, 1, WINDOWS)
-                    j += WINDOWS
-                else:
-                    columns = _inside(j, KW, stride[1], padding[1], W)
-                    first, its = _one_maximum(image, corner, rows, columns, KW, stride[1])
-                    store(first, y, (b, c, i, j), 2, 1, 3, 1, 1)
-                    if remember:
-                        store(its, place, (b, c, i, j), 2, 1, 3, 1, 1)
-                    j += 1
+                        store(at, place, (b, c, i, j), 2, 1, 3, 1, P)
+
+    return max_pool2d_forward
+
+
+def windows_together(width, out, taps, stride, padding):
+    """Return P for ``max_pool2d_forward``: several if all windows of a row lie inside the image."""
+    inside = padding == 0 and (out - 1) * stride + taps <= width
+    return min(out, 5) if inside else 1
 
 
 @kernel()
@@ -154,7 +140,7 @@ def max_pool2d_backward(dy, place, y, dx, window, stride, padding, shares):
     KH, KW = window
     relu = y.shape[0] > 0
     apart = stride[0] >= KH and stride[1] >= KW
-    covered = apart and H == OH * KH and W == OW * KW
+    covered = stride == window and padding == (0, 0) and H == OH * KH and W == OW * KW
     for task in prange(B * C):
         b, c = task // C, task % C
         image = dx[b, c]
