@@ -99,9 +99,9 @@ class Conv2d(Layer):
         geometry = convolution.Geometry(
             self.weight.shape, shape[2:], out[2:], self.stride, self.padding, self.dilation, self.groups, work.dtype
         )
-        work.forward = convolution.forward(geometry)
-        work.backward_input = convolution.backward_input(geometry)
-        work.backward_filter = convolution.backward_filter(geometry)
+        work.forward = convolution.forward(geometry, shape[0])
+        work.backward_input = convolution.backward_input(geometry, shape[0])
+        work.backward_filter = convolution.backward_filter(geometry, shape[0])
         count = work.y.array.shape[0]
         work.no_bias = np.zeros(self.out_channels, work.dtype)
         work.weight_shares = work.shares(self.weight, count)

@@ -8,10 +8,13 @@ one for each channel depthwise.py                     depthwise.py
 3x3, stride 1, many  winograd.py                      conv2d.py
 all others           conv2d.py                        conv2d.py
 =================== ================================= ==============
+
+The last two on pieces of the images, pieces.py, if there are few.
 """
 
-from fastconv_kernels import conv2d, depthwise, pointwise, winograd
+from fastconv_kernels import conv2d, depthwise, pieces, pointwise, winograd
 from fastconv_kernels.conv2d import Geometry
+from fastconv_kernels.tile import LANES
 
 __all__ = ["Geometry", "backward_filter", "backward_input", "forward"]
 
@@ -20,18 +23,26 @@ def _special(geometry):
     return next((each for each in (depthwise, pointwise) if each.fits(geometry)), None)
 
 
-def forward(geometry):
+def forward(geometry, images=LANES):
     """Return run(x, k, bias, y, relu), which writes equation (1), and max(0, that) if ``relu``, into ``y``."""
-    direct = winograd if winograd.pays(geometry, geometry.output) else conv2d
-    return (_special(geometry) or direct).Forward(geometry)
+    if special := _special(geometry):
+        return special.Forward(geometry)
+    make = winograd.Forward if winograd.pays(geometry, geometry.output) else conv2d.Forward
+    return pieces.Forward(geometry, images, make) if pieces.pays(geometry, images) else make(geometry)
 
 
-def backward_input(geometry):
+def backward_input(geometry, images=LANES):
     """Return run(dy, k, dx), which writes equation (3) into ``dx``."""
-    direct = winograd if winograd.pays(geometry, geometry.image) else conv2d
-    return (_special(geometry) or direct).BackwardInput(geometry)
+    if special := _special(geometry):
+        return special.BackwardInput(geometry)
+    make = winograd.BackwardInput if winograd.pays(geometry, geometry.image) else conv2d.BackwardInput
+    cut = geometry.stride == (1, 1) and pieces.pays(geometry, images)
+    return pieces.BackwardInput(geometry, images, make) if cut else make(geometry)
 
 
-def backward_filter(geometry):
+def backward_filter(geometry, images=LANES):
     """Return run(dy, x, shares), which writes each block's share of equation (2) into ``shares``."""
-    return (_special(geometry) or conv2d).BackwardFilter(geometry)
+    if special := _special(geometry):
+        return special.BackwardFilter(geometry)
+    make = conv2d.BackwardFilter
+    return pieces.BackwardFilter(geometry, images, make) if pieces.pays(geometry, images) else make(geometry)

@@ -1,0 +1,180 @@
+"""Convolution of few images: each is cut into pieces, which take the lanes that would stay empty.
+
+Up to eight images leave half of the sixteen lanes or more without work.  Cut into 2, 4, 8 or 16 pieces, with the
+pixels around them that the filter sees, they fill the lanes, and any kernel computes them as if they were images: with
+the same bits, because every output is the same sum in the same order.
+
+Symbols are those of conv2d.py.  An image has GH x GW pieces of PH x PW outputs; the last ones may hang over its edges.
+"""
+
+import numpy as np
+from numba import prange
+
+from fastconv_kernels import memory
+from fastconv_kernels.runtime import kernel
+from fastconv_kernels.tile import LANES
+
+MOST_IMAGES = LANES // 2
+
+
+@kernel()
+def cut(x, n, grid, step, offset, pieces):
+    """Copy pieces of images into lanes of their own: piece (a, b) of image m into lane (m*GH + a)*GW + b.
+
+    Parameters
+    ----------
+    x : float[1, C, H, W, 16]
+    n : int
+        How many lanes of ``x`` hold an image.
+    grid : (int, int)
+        GH and GW; n*GH*GW is at most 16.
+    step, offset : (int, int)
+        Piece (a, b) begins at the pixel (a, b) * step + offset, which may lie outside the image.
+    pieces : float[1, C, h, w, 16]
+        Overwritten; 0 outside the image, and in lanes without a piece.
+
+    Notes
+    -----
+    Race-free: task c is the only writer of ``pieces[:, c]``.
+    """
+    _, C, H, W, _ = x.shape
+    h, w = pieces.shape[2:4]
+    for c in prange(C):
+        pieces[0, c] = 0
+        for m in range(n):
+            for a in range(grid[0]):
+                for b in range(grid[1]):
+                    lane = (m * grid[0] + a) * grid[1] + b
+                    top, left = a * step[0] + offset[0], b * step[1] + offset[1]
+                    for i in range(max(0, -top), min(h, H - top)):
+                        for j in range(max(0, -left), min(w, W - left)):
+                            pieces[0, c, i, j, lane] = x[0, c, top + i, left + j, m]
+
+
+@kernel()
+def join(pieces, n, grid, y):
+    """Put pieces together: the inverse of ``cut`` where they neither overlap nor leave gaps.
+
+    Parameters
+    ----------
+    pieces : float[1, F, PH, PW, 16]
+    n : int
+    grid : (int, int)
+    y : float[1, F, OH, OW, 16]
+        Overwritten; 0 in the lanes from n on.
+
+    Notes
+    -----
+    Race-free: task f is the only writer of ``y[:, f]``.
+    """
+    _, F, OH, OW, _ = y.shape
+    h, w = pieces.shape[2:4]
+    for f in prange(F):
+        y[0, f] = 0
+        for m in range(n):
+            for a in range(grid[0]):
+                for b in range(grid[1]):
+                    lane = (m * grid[0] + a) * grid[1] + b
+                    for i in range(min(h, OH - a * h)):
+                        for j in range(min(w, OW - b * w)):
+                            y[0, f, a * h + i, b * w + j, m] = pieces[0, f, i, j, lane]
+
+
+# Multiply-adds for one image below which cutting and joining takes longer than the empty lanes.
+_LEAST = 150_000
+
+
+def pays(geometry, images):
+    """Whether a batch of so few images, and so large ones, is better cut."""
+    filters, channels, *taps = geometry.weight
+    work = filters * channels * taps[0] * taps[1] * geometry.output[0] * geometry.output[1]
+    return images <= MOST_IMAGES and geometry.groups == 1 and work >= _LEAST
+
+
+def _grid(images, size):
+    """Return (GH, GW) and (PH, PW), even for Winograd's patches, that cover ``size`` with the fewest outputs."""
+    count = 1
+    while 2 * count * images <= LANES:
+        count *= 2
+    choices = []
+    for rows in (1, 2, 4, 8, 16):
+        if count % rows == 0:
+            grid = rows, count // rows
+            piece = tuple(-(-axis // (2 * parts)) * 2 for axis, parts in zip(size, grid, strict=True))
+            seen = (piece[0] + 2) * (piece[1] + 2)  # what must be read for it, with filters of 3x3
+            choices.append((piece[0] * piece[1], seen, grid, piece))
+    return min(choices)[2:]
+
+
+def _extent(size, geometry):
+    """Return the size of the input that ``size`` outputs see."""
+    axes = zip(size, geometry.stride, geometry.dilation, geometry.weight[2:], strict=True)
+    return tuple((n - 1) * stride + dilation * (taps - 1) + 1 for n, stride, dilation, taps in axes)
+
+
+class Forward:
+    """Equation (1) on pieces.
+
+    Parameters
+    ----------
+    geometry : conv2d.Geometry
+    images : int
+    make : function of a Geometry
+        Makes the kernel that computes the pieces.
+    """
+
+    def __init__(self, geometry, images, make):
+        filters, channels = geometry.weight[:2]
+        self._images, (self._grid, piece) = images, _grid(images, geometry.output)
+        extent = _extent(piece, geometry)
+        self._step = tuple(n * stride for n, stride in zip(piece, geometry.stride, strict=True))
+        self._offset = tuple(-n for n in geometry.padding)
+        self._x = memory.empty((1, channels, *extent, LANES), geometry.dtype)
+        self._y = memory.empty((1, filters, *piece, LANES), geometry.dtype)
+        self._run = make(geometry._replace(image=extent, output=piece, padding=(0, 0)))
+
+    def __call__(self, x, k, bias, y, relu):
+        """Write equation (1), and max(0, that) if ``relu``, into ``y``."""
+        cut(x, self._images, self._grid, self._step, self._offset, self._x)
+        self._run(self._x, k, bias, self._y, relu)
+        join(self._y, self._images, self._grid, y)
+
+
+class BackwardInput:
+    """Equation (3) on pieces, at stride 1; parameters as in ``Forward``."""
+
+    def __init__(self, geometry, images, make):
+        filters, channels = geometry.weight[:2]
+        self._images, (self._grid, self._piece) = images, _grid(images, geometry.image)
+        around = tuple(n - 1 for n in _extent((1, 1), geometry))
+        extent = tuple(n + more for n, more in zip(self._piece, around, strict=True))
+        self._offset = tuple(padding - more for padding, more in zip(geometry.padding, around, strict=True))
+        self._dy = memory.empty((1, filters, *extent, LANES), geometry.dtype)
+        self._dx = memory.empty((1, channels, *self._piece, LANES), geometry.dtype)
+        self._run = make(geometry._replace(image=self._piece, output=extent, padding=around))
+
+    def __call__(self, dy, k, dx):
+        """Write equation (3) into ``dx``."""
+        cut(dy, self._images, self._grid, self._piece, self._offset, self._dy)
+        self._run(self._dy, k, self._dx)
+        join(self._dx, self._images, self._grid, dx)
+
+
+class BackwardFilter:
+    """Equation (2) on pieces; parameters as in ``Forward``."""
+
+    def __init__(self, geometry, images, make):
+        filters, channels = geometry.weight[:2]
+        self._images, (self._grid, self._piece) = images, _grid(images, geometry.output)
+        extent = _extent(self._piece, geometry)
+        self._step = tuple(n * stride for n, stride in zip(self._piece, geometry.stride, strict=True))
+        self._offset = tuple(-n for n in geometry.padding)
+        self._x = memory.empty((1, channels, *extent, LANES), geometry.dtype)
+        self._dy = memory.empty((1, filters, *self._piece, LANES), geometry.dtype)
+        self._run = make(geometry._replace(image=extent, output=self._piece, padding=(0, 0)))
+
+    def __call__(self, dy, x, shares):
+        """Write the one block's share of equation (2) into ``shares``."""
+        cut(x, self._images, self._grid, self._step, self._offset, self._x)
+        cut(dy, self._images, self._grid, self._piece, (0, 0), self._dy)
+        self._run(self._dy, self._x, shares)
