@@ -87,42 +87,50 @@ def _output_rows(a, b, c, d):
     return plus(plus(a, b), c), minus(minus(b, c), d)
 
 
+@kernel(parallel=False)
+def _filter_rows(a, b, c, half):
+    """G times the three rows of a filter, or of its columns; ``half`` is 1/2 in their dtype."""
+    outer = a + c
+    return a, (outer + b) * half, (outer - b) * half, c
+
+
 @kernel()
 def pack_filters(k, packed, flipped):
-    """Transform filters and lay M side by side: packed[4*u + v, t, c, m] = (G k[f,c] Gt)[u, v], f the m-th of tile t.
+    """Transform filters and lay M side by side: packed[t, 4*u + v, c, m] = (G k[f,c] Gt)[u, v], f the m-th of tile t.
 
     Parameters
     ----------
     k : float[F, C, 3, 3]
         If ``flipped``, float[C, F, 3, 3], whose taps are then taken in reverse: equation (3)'s filters.
-    packed : float[16, ceil(F/M), C, M]
-        Overwritten.  The last tile is moved back to end at the last filter.
+    packed : float[ceil(F/M), 16, C+1, M]
+        Overwritten up to C.  The last tile is moved back to end at the last filter.
     flipped : bool
 
     Notes
     -----
-    Race-free: task t is the only writer of ``packed[:, t]``.
+    Race-free: task t is the only writer of ``packed[t]``.
     """
-    _, T, C, M = packed.shape
-    F = k.shape[1] if flipped else k.shape[0]
+    T, M = packed.shape[0], packed.shape[3]
+    C, F = k.shape[:2] if flipped else (k.shape[1], k.shape[0])
     half = k.dtype.type(0.5)
     for t in prange(T):
-        rows = np.empty((4, 3), k.dtype)
         for c in range(C):
             for m in range(M):
                 f = min(t * M, F - M) + m
-                for v in range(3):
-                    if flipped:
-                        first, middle, last = k[c, f, 2, 2 - v], k[c, f, 1, 2 - v], k[c, f, 0, 2 - v]
-                    else:
-                        first, middle, last = k[f, c, 0, v], k[f, c, 1, v], k[f, c, 2, v]
-                    rows[0, v], rows[3, v] = first, last
-                    rows[1, v], rows[2, v] = (first + last + middle) * half, (first + last - middle) * half
+                if flipped:
+                    g = k[c, f]
+                    left = _filter_rows(g[2, 2], g[1, 2], g[0, 2], half)
+                    middle = _filter_rows(g[2, 1], g[1, 1], g[0, 1], half)
+                    right = _filter_rows(g[2, 0], g[1, 0], g[0, 0], half)
+                else:
+                    g = k[f, c]
+                    left = _filter_rows(g[0, 0], g[1, 0], g[2, 0], half)
+                    middle = _filter_rows(g[0, 1], g[1, 1], g[2, 1], half)
+                    right = _filter_rows(g[0, 2], g[1, 2], g[2, 2], half)
                 for u in range(4):
-                    first, middle, last = rows[u, 0], rows[u, 1], rows[u, 2]
-                    packed[4 * u, t, c, m], packed[4 * u + 3, t, c, m] = first, last
-                    packed[4 * u + 1, t, c, m] = (first + last + middle) * half
-                    packed[4 * u + 2, t, c, m] = (first + last - middle) * half
+                    row = _filter_rows(left[u], middle[u], right[u], half)
+                    for v in range(4):
+                        packed[t, 4 * u + v, c, m] = row[v]
 
 
 # --------------------------------------------------------------------------------------------------------- the kernel
@@ -139,7 +147,7 @@ def forward(M, P):
         Parameters
         ----------
         x : float[B, C, H, W, 16]
-        packed : float[16, ceil(F/M), C, M]
+        packed : float[ceil(F/M), 16, C+1, M]
             From ``pack_filters``.
         bias : float[F]
         y : float[B, F, OH, OW, 16]
@@ -157,7 +165,7 @@ def forward(M, P):
         """
         B, C, _, _, _ = x.shape
         _, F, OH, OW, _ = y.shape
-        T, Q = packed.shape[1], scratch.shape[3]
+        T, Q = packed.shape[0], scratch.shape[3]
         across = -(-OW // 2)
         total = -(-OH // 2) * across
         shares = -(-total // Q)
@@ -190,7 +198,7 @@ def forward(M, P):
                         for c in range(C):
                             acc = outer_fma(
                                 acc,
-                                weights(packed, (element, t, c, 0), 3, M),
+                                weights(packed, (t, element, c, 0), 3, M),
                                 vectors(patches, (element, c, q, 0), 2, 1, P),
                             )
                         store(acc, products, (element, f, q, 0), 1, M, 2, 1, P)
@@ -235,9 +243,9 @@ class Forward:
         each = (channels + filters) * ELEMENTS * LANES * np.dtype(dtype).itemsize
         shares = -(-patches // max(p, _SCRATCH // each))
         together = min(-(-patches // (shares * p)) * p, patches)
-        # One more channel, so that the sixteen elements of a patch do not fall into one set of the first-level cache.
+        # One more channel, so that the sixteen elements do not fall into one set of the first-level cache.
         self._scratch = (ELEMENTS, channels + filters + 1, together, LANES)
-        self._packed = memory.empty((ELEMENTS, -(-filters // m), channels, m), dtype)
+        self._packed = memory.empty((-(-filters // m), ELEMENTS, channels + 1, m), dtype)
         self._kernel, self._padding = forward(m, p), padding
 
     def __call__(self, x, k, bias, y, relu):
