@@ -62,11 +62,11 @@ from fastconv_kernels.tilesize import VECTOR, choose, cost
 class Geometry(NamedTuple):
     """A convolution's sizes, checked."""
 
-    weight: tuple[int, int, int, int]
+    weight: tuple[int, ...]
     """[G*F, C, KH, KW], the filters' shape"""
-    image: tuple[int, int]
+    image: tuple[int, ...]
     """(H, W)"""
-    output: tuple[int, int]
+    output: tuple[int, ...]
     """(OH, OW)"""
     stride: tuple[int, int]
     padding: tuple[int, int]
