@@ -70,25 +70,26 @@ def join(pieces, n, grid, y):
     _, F, OH, OW, _ = y.shape
     h, w = pieces.shape[2:4]
     for f in prange(F):
-        y[0, f] = 0
-        for m in range(n):
-            for a in range(grid[0]):
+        for i in range(OH):
+            row, a = y[0, f, i], i // h
+            row[:] = 0
+            for m in range(n):
                 for b in range(grid[1]):
                     lane = (m * grid[0] + a) * grid[1] + b
-                    for i in range(min(h, OH - a * h)):
-                        for j in range(min(w, OW - b * w)):
-                            y[0, f, a * h + i, b * w + j, m] = pieces[0, f, i, j, lane]
+                    for j in range(min(w, OW - b * w)):
+                        row[b * w + j, m] = pieces[0, f, i - a * h, j, lane]
 
 
-# Multiply-adds for one image below which cutting and joining takes longer than the empty lanes.
-_LEAST = 150_000
+# Multiply-adds for one image, and for each number that is cut or joined, below which the empty lanes are cheaper.
+_LEAST, _LEAST_EACH = 150_000, 20
 
 
 def pays(geometry, images):
     """Whether a batch of so few images, and so large ones, is better cut."""
     filters, channels, *taps = geometry.weight
-    work = filters * channels * taps[0] * taps[1] * geometry.output[0] * geometry.output[1]
-    return images <= MOST_IMAGES and geometry.groups == 1 and work >= _LEAST
+    each = filters * channels * taps[0] * taps[1]
+    enough = each * geometry.output[0] * geometry.output[1] >= _LEAST and each >= _LEAST_EACH * (filters + channels)
+    return images <= MOST_IMAGES and geometry.groups == 1 and enough
 
 
 def _grid(images, size):
