@@ -92,3 +92,34 @@ def test_one_convolution_says_what_its_text_promises(executed):
         hashes = re.findall(r"\b[0-9a-f]{32}\b", texts(cells[name]))
         assert len(hashes) >= 2
         assert len(set(hashes)) == 1
+
+
+def rows(notebook, name):
+    """The rows of the table that a cell returns, without its header."""
+    (cell,) = [cell for cell in notebook.cells if cell.get("id") == name]
+    (table,) = [output.data["text/markdown"] for output in cell.outputs if "text/markdown" in output.get("data", {})]
+    return [[text.strip() for text in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+
+
+def test_how_fast_says_what_its_text_promises(executed):
+    notebook = executed(ROOT / "notebooks" / "02_how_fast.ipynb")
+    cells = {cell.id: cell for cell in notebook.cells}
+    for name in ("limits-plot", "roofline-plot", "step-plot", "gains-plot"):
+        assert "image/png" in cells[name].outputs[0].data
+    assert [row[0] for row in rows(notebook, "limits-measure")][::5] == ["64 KiB", "64 MiB"]
+    assert {row[0] for row in rows(notebook, "left-table")} >= {"arithmetic sets the floor", "memory sets the floor"}
+
+    counts = {name: count for name, count, _ in rows(notebook, "winograd-count")}
+    assert counts == {"direct": f"{64 * 64 * 14 * 14 * 9:,}", "Winograd": f"{64 * 64 * 7 * 7 * 16:,}", "ratio": "2.25"}
+    errors = [float(error) for _, _, error in rows(notebook, "winograd-count")]
+    assert 0 < max(errors[:2]) < 3e-6
+
+    measured = "tiles lines winograd filters pointwise depthwise relu gate many threads".split()
+    agree = {name: result for cell in measured for name, _, _, _, result in rows(notebook, cell)}
+    other_sums = {"Winograd, 64 to 64 channels", "ReLU's gradient inside pooling's"}
+    for name, result in agree.items():
+        assert (name in other_sums and float(result) < 1e-5) or result == "same bits", name
+    assert len(agree) == 13
+
+    first, second = re.findall(r"\b[0-9a-f]{32}\b", texts(cells["threads"]))
+    assert first == second

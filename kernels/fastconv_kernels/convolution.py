@@ -4,12 +4,12 @@
 filters             forward and gradient to the input to the filters
 =================== ================================= ==============
 one for each channel depthwise.py                     depthwise.py
-1x1, stride 1        pointwise.py                     pointwise.py
+1x1, stride 1        pointwise.py                     conv2d.py
 3x3, stride 1, many  winograd.py                      conv2d.py
 all others           conv2d.py                        conv2d.py
 =================== ================================= ==============
 
-The last two on pieces of the images, pieces.py, if there are few.
+winograd.py and conv2d.py work on pieces of the images, pieces.py, if there are few.
 """
 
 from fastconv_kernels import conv2d, depthwise, pieces, pointwise, winograd
@@ -42,7 +42,7 @@ def backward_input(geometry, images=LANES):
 
 def backward_filter(geometry, images=LANES):
     """Return run(dy, x, shares), which writes each block's share of equation (2) into ``shares``."""
-    if special := _special(geometry):
-        return special.BackwardFilter(geometry)
+    if depthwise.fits(geometry):
+        return depthwise.BackwardFilter(geometry)
     make = conv2d.BackwardFilter
     return pieces.BackwardFilter(geometry, images, make) if pieces.pays(geometry, images) else make(geometry)

@@ -7,7 +7,6 @@ the same bits, because every output is the same sum in the same order.
 Symbols are those of conv2d.py.  An image has GH x GW pieces of PH x PW outputs; the last ones may hang over its edges.
 """
 
-import numpy as np
 from numba import prange
 
 from fastconv_kernels import memory
