@@ -66,7 +66,9 @@ class Rounds:
         with ExitStack() as stack:
             peers = {
                 library.name: stack.enter_context(
-                    processes.Conversation(["-m", f"benchmarks.peers.{library.module}"], python, library.environment)
+                    processes.Conversation(
+                        ["-m", f"benchmarks.peers.{library.module}"], python, dict(library.environment)
+                    )
                 )
                 for library, python in self.pythons.items()
             }
@@ -161,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 {notes}
 {quiet.remark(busy)}{left_out}The peak is what multiply-adds that never leave the registers do at best, before or after:
 {most / 1e9:,.0f} GFLOP/s.
-{machine.describe(*list(rounds.versions.values())[1:])}.
+{machine.describe(*dict.fromkeys(list(rounds.versions.values())[1:]))}.
 """
     machine.publish("convolutions", block, options.write)
     return 0

@@ -4,8 +4,7 @@ import json
 import shutil
 import sys
 from argparse import ArgumentParser
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from benchmarks import processes
@@ -13,7 +12,7 @@ from benchmarks import processes
 # glibc gives large arrays back to the system, whose pages then have to be cleared and mapped again in the next step, in
 # some processes and not in others.  Told to keep them (2.35 or newer), PyTorch trains LeNet-5 1.1 to 1.5 times as fast
 # and steadily, and some of its convolutions take a quarter of the time.  To the others it makes no difference.
-KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**32), "MALLOC_MMAP_THRESHOLD_": str(2**30)}
+KEEP_MEMORY = (("MALLOC_TRIM_THRESHOLD_", str(2**32)), ("MALLOC_MMAP_THRESHOLD_", str(2**30)))
 
 _PROBE = """
 import importlib.util, json, sys
@@ -28,7 +27,7 @@ class Library(NamedTuple):
     name: str
     packages: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
-    environment: Mapping[str, str] = MappingProxyType({})
+    environment: tuple[tuple[str, str], ...] = ()
 
 
 class Disagreement(ValueError):

@@ -506,7 +506,7 @@ def _pack_pixels(rng: np.random.Generator, n: int) -> Case:
         naive.pack_pixels,
         (images, index, table, x),
         lambda: [x],
-        lambda: lanes.pack_pixels(images.reshape(2 * n, 1, -1), index, table, planes(xb.array)),
+        lambda: blocks.pack_pixels(images, table, xb, index),
         lambda: [blocks.unpack(xb)],
         x.size,
     )

@@ -198,7 +198,7 @@ def measure(options: Namespace, batches: Mapping[Net, Sequence[int]], kind: str)
                 for library, python in pythons.items():
                     print(f"round {number + 1} of {options.rounds}: {net.name}, {library.name} ...", file=sys.stderr)
                     command = ["-m", f"benchmarks.peers.{library.module}", *flags]
-                    answer = json.loads(processes.run(command, python, library.environment))
+                    answer = json.loads(processes.run(command, python, dict(library.environment)))
                     answers[net][library.name].append(answer)
                     check(answers[net][OURS.name][-1], answer, f"{OURS.name} and {library.name}")
     return Times(batches, answers, kind, left_out, busy)
