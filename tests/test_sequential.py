@@ -5,8 +5,10 @@ import pickle
 
 import numpy as np
 import pytest
+from cases import each_float
 
 import fastconv as fc
+from fastconv import reference
 
 
 def small(seed=0):
@@ -260,3 +262,33 @@ def test_load_state_dict_changes_all_or_nothing():
     with pytest.raises(ValueError, match=r"missing \['4.bias'\], unknown \['5.bias'\]"):
         model.load_state_dict({k.replace("4.bias", "5.bias"): v for k, v in before.items()})
     assert all(np.array_equal(a, b) for a, b in zip(model.state_dict().values(), before.values(), strict=True))
+
+
+# ----------------------------------------------------------------------------- ReLU's gradient inside max pooling's
+
+
+@each_float
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("window", "stride", "padding"), [(2, 2, 0), (3, 2, 1), (2, 1, 0)])
+def test_pooling_passes_the_gradient_through_the_relu_before_it(window, stride, padding, bias, dtype, rng):
+    convolution = fc.Conv2d(2, 3, 3, bias=bias)
+    model = fc.Sequential(convolution, fc.ReLU(), fc.MaxPool2d(window, stride, padding)).to(dtype)
+    x = rng.standard_normal((5, 2, 8, 8)).astype(dtype)
+    if bias:
+        convolution.bias.value = [0, 0.1, -100]  # the last filter lets nothing through
+    y = model.forward(x, training=True)
+    dy = rng.standard_normal(y.shape).astype(dtype)
+    dx = model.backward(dy)
+
+    weight = convolution.weight.value
+    z = reference.conv2d(x, weight, convolution.bias.value if bias else None)
+    pooled, index = reference.max_pool2d(reference.relu(z), window, stride, padding)
+    dz = reference.relu_backward(reference.max_pool2d_backward(dy, index, z.shape), reference.relu(z))
+    tolerance = 1000 * np.finfo(dtype).eps
+    np.testing.assert_allclose(y, pooled, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(dx, reference.conv2d_backward_input(dz, weight, x.shape), rtol=0, atol=tolerance)
+    dk = reference.conv2d_backward_filter(dz, x, weight.shape)
+    np.testing.assert_allclose(convolution.weight.grad, dk, rtol=0, atol=100 * tolerance)
+    if bias:
+        np.testing.assert_allclose(convolution.bias.grad, dz.sum(axis=(0, 2, 3)), rtol=0, atol=100 * tolerance)
+        assert convolution.bias.grad[2] == 0
