@@ -36,8 +36,17 @@ def _kernels() -> list[Kernel]:
         found.append(Kernel(f"{name}, forward", filters, out, SCALAR))
         if channels > 1:
             found.append(Kernel(f"{name}, to the input", channels, size, SCALAR))
-        found.append(Kernel(f"{name}, to the filters", filters, taps, VECTOR))
+        found.append(Kernel(f"{name}, to the filters", filters, _columns(filters, channels, taps), VECTOR))
     return found
+
+
+def _columns(filters: int, channels: int, taps: int) -> int:
+    """Return what a tile of the gradient to the filters spans beside filters: channels, or the taps of a row."""
+
+    def cost_of_each(columns: int) -> float:
+        return tilesize.cost(tilesize.choose(filters, columns, VECTOR), filters, columns, VECTOR) / columns
+
+    return min(taps, channels, key=cost_of_each)
 
 
 def expected(tile: Tile, kernel: Kernel) -> float:
@@ -63,7 +72,11 @@ def measure(kernel: Kernel, batch: int, most: int, budget: float) -> list[list[s
     rows, reference = [], None
     for m, p in tiles(kernel, most):
         print(f"{kernel.name}, tile {m} x {p} ...", file=sys.stderr)
-        with patch.object(conv2d, "choose", lambda *_, tile=(m, p): tile):
+        with (
+            patch.object(conv2d, "choose", lambda *_, tile=(m, p): tile),
+            # Of the two kernels to the filters, that which the columns are of.
+            patch.object(conv2d, "cost", lambda _, __, columns, ___: columns != kernel.columns),
+        ):
             case = prepare(np.random.default_rng(0), batch)
         spent = timing.seconds(case.kernel, budget)
         result = [array.copy() for array in case.results()]

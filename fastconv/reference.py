@@ -183,6 +183,27 @@ def conv2d_backward_bias(dy: np.ndarray) -> np.ndarray:
     return dbias
 
 
+def winograd_patch(d: np.ndarray, g: np.ndarray) -> np.ndarray:
+    """Return the 2x2 outputs of a 3x3 filter on a patch of 4x4 pixels, by 16 multiplications, not 36: equation (31).
+
+    Parameters
+    ----------
+    d : float[4, 4]
+        The patch.
+    g : float[3, 3]
+        The filter.
+
+    Returns
+    -------
+    float64[2, 2]
+        What `conv2d` returns for them.  The halves in ``G`` are exact, so small integers give exact results here too.
+    """
+    Bt = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
+    G = np.array([[1, 0, 0], [1 / 2, 1 / 2, 1 / 2], [1 / 2, -1 / 2, 1 / 2], [0, 0, 1]])
+    At = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
+    return At @ ((G @ g @ G.T) * (Bt @ d @ Bt.T)) @ At.T
+
+
 # -------------------------------------------------------------------------------------------------------- pooling
 
 

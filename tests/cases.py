@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from fastconv import shapes
+from fastconv_kernels.convolution import Geometry
+
 FLOATS = [np.float32, np.float64]
 
 # (N, C, H, W), (F, KH, KW), stride, padding, dilation, groups
@@ -34,11 +37,61 @@ CONVOLUTIONS = {
     "three groups of three": ((1, 6, 5, 5), (9, 3, 3), 2, 1, (1, 2), 3),
     "depthwise": ((2, 4, 6, 7), (4, 3, 3), (1, 2), 1, 1, 4),
     "depthwise multiplied": ((1, 3, 6, 7), (6, 2, 3), (2, 2), (1, 0), (2, 1), 3),
+    "1x1 in groups": ((2, 4, 3, 5), (6, 1, 1), 1, 0, 1, 2),
+    "depthwise, six taps wide": ((2, 3, 4, 8), (3, 2, 6), 1, (0, 2), 1, 3),
     "fifteen images": ((15, 2, 4, 5), (3, 2, 3), 1, (0, 1), 1, 1),
     "sixteen images": ((16, 2, 4, 5), (3, 2, 3), (2, 1), 0, 1, 1),
     "seventeen images": ((17, 2, 4, 5), (3, 3, 2), 1, 1, 1, 1),
     "thirty-three images": ((33, 1, 4, 5), (2, 3, 3), (1, 2), 1, 1, 1),
 }
+
+# What winograd.py can compute; with so few channels only if it is asked directly.
+WINOGRAD = {
+    "one pixel": ((1, 1, 1, 1), (1, 3, 3), 1, 1, 1, 1),
+    "one pixel, padding 2": ((2, 2, 1, 1), (3, 3, 3), 1, 2, 1, 1),
+    "one output": ((1, 2, 3, 3), (3, 3, 3), 1, 0, 1, 1),
+    "two by three": ((2, 3, 2, 3), (2, 3, 3), 1, 1, 1, 1),
+    "one row": ((1, 2, 1, 9), (3, 3, 3), 1, (1, 0), 1, 1),
+    "one column": ((2, 2, 7, 2), (2, 3, 3), 1, (2, 1), 1, 1),
+    "even": ((2, 3, 6, 8), (5, 3, 3), 1, 1, 1, 1),
+    "odd": ((1, 4, 7, 5), (3, 3, 3), 1, 1, 1, 1),
+    "padding of one axis": ((1, 2, 4, 5), (3, 3, 3), 1, (0, 2), 1, 1),
+    "ragged": ((17, 2, 4, 6), (3, 3, 3), 1, (2, 0), 1, 1),
+}
+
+# What winograd.py computes of itself, because it pays.
+WINOGRAD_PAYS = {
+    "winograd": ((2, 10, 4, 6), (12, 3, 3), 1, 1, 1, 1),
+    "winograd, no padding": ((17, 12, 4, 6), (10, 3, 3), 1, 0, 1, 1),
+    "winograd, padding 2": ((1, 10, 2, 4), (11, 3, 3), 1, (2, 1), 1, 1),
+    "winograd, odd": ((1, 22, 7, 9), (23, 3, 3), 1, 1, 1, 1),
+}
+
+POINTWISE = {
+    "pointwise, one pixel": ((1, 5, 1, 1), (4, 1, 1), 1, 0, 1, 1),
+    "pointwise, one channel": ((2, 1, 3, 4), (5, 1, 1), 1, 0, 1, 1),
+    "pointwise, one filter": ((2, 4, 2, 5), (1, 1, 1), 1, 0, 1, 1),
+    "pointwise, ragged": ((17, 3, 4, 3), (7, 1, 1), 1, 0, 1, 1),
+    "pointwise, many pixels": ((1, 4, 9, 11), (5, 1, 1), 1, 0, 1, 1),
+    "pointwise, many filters": ((1, 4, 5, 8), (70, 1, 1), 1, 0, 1, 1),
+    "pointwise, three blocks": ((33, 7, 3, 2), (9, 1, 1), 1, 0, 1, 1),
+}
+
+DEPTHWISE = {
+    "depthwise, one tap": ((2, 3, 4, 9), (3, 1, 1), 1, 0, 1, 3),
+    "depthwise, two taps, stride 2": ((2, 2, 9, 18), (2, 3, 2), 2, 1, 1, 2),
+    "depthwise, three taps": ((2, 3, 6, 9), (3, 3, 3), 1, 1, 1, 3),
+    "depthwise, four taps, dilated": ((1, 2, 9, 17), (2, 2, 4), (2, 1), (2, 3), (3, 4), 2),
+    "depthwise, five taps, stride 3": ((1, 2, 8, 24), (2, 5, 5), 3, (1, 2), 1, 2),
+    "depthwise, wider than the image": ((2, 2, 3, 2), (2, 3, 5), 1, (1, 2), 1, 2),
+    "depthwise, padding beyond filter": ((1, 2, 2, 3), (2, 2, 2), 1, (3, 9), 1, 2),
+    "depthwise, stride beyond filter": ((2, 2, 7, 11), (2, 2, 1), (3, 4), 0, 1, 2),
+    "depthwise, whole tiles": ((1, 2, 3, 14), (2, 3, 3), 1, (0, 1), 1, 2),
+    "depthwise, ragged": ((17, 3, 4, 4), (3, 3, 2), (1, 2), (1, 0), 1, 3),
+}
+
+# What convolution.py does not give to conv2d.py.
+SPECIAL = WINOGRAD_PAYS | POINTWISE | DEPTHWISE
 
 # (N, C, H, W), kernel_size, stride, padding
 POOLINGS = {
@@ -69,15 +122,35 @@ def parametrize(cases):
 each_float = pytest.mark.parametrize("dtype", FLOATS)
 
 
+def geometry(case, dtype=np.float32):
+    """Return what a case of the tables is to the kernels, whichever of them."""
+    shape, (filters, *taps), *how, groups = case
+    how = [shapes.pair(value, "", "") for value in how]
+    weight = (filters, shape[1] // groups, *taps)
+    size = shapes.conv2d(shape, weight, *how, groups)[2:]
+    return Geometry(weight, shape[2:], size, *how, groups, np.dtype(dtype))
+
+
 @st.composite
 def convolutions(draw):
     """Draw a convolution whose filter fits: ((N, C, H, W), (F, KH, KW), stride, padding, dilation, groups)."""
     pairs = lambda least, most: draw(st.tuples(*[st.integers(least, most)] * 2))  # noqa: E731
-    groups, channels, filters = (draw(st.integers(1, 3)) for _ in range(3))
+    few = st.integers(1, 3)
+    groups, channels, filters = draw(few), draw(few), draw(few)
     taps, stride, padding, dilation, beyond = pairs(1, 4), pairs(1, 4), pairs(0, 3), pairs(1, 3), pairs(0, 4)
+    n = draw(st.sampled_from([1, 2, 17]))
+    # Each file of kernels is met often; conv2d.py has the most to go wrong.
+    kind = draw(st.sampled_from(["any", "any", "winograd", "pointwise", "depthwise"]))
+    if kind == "winograd":
+        groups, channels, filters, n = 1, 9 + channels, 9 + filters, min(n, 2)
+        taps, stride, padding, dilation = (3, 3), (1, 1), tuple(p % 3 for p in padding), (1, 1)
+        beyond = tuple(b | 1 for b in beyond)  # images of even size, which pay from ten channels on
+    elif kind == "pointwise":
+        groups, taps, stride, padding, dilation = 1, (1, 1), (1, 1), (0, 0), (1, 1)
+    elif kind == "depthwise":
+        groups, channels, filters = 1 + groups, 1, 1
     spans = [d * (k - 1) + 1 for k, d in zip(taps, dilation, strict=True)]
     size = [max(1, s - 2 * p) + b for s, p, b in zip(spans, padding, beyond, strict=True)]
-    n = draw(st.sampled_from([1, 2, 17]))
     return (n, groups * channels, *size), (groups * filters, *taps), stride, padding, dilation, groups
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from fastconv_kernels import conv2d, linear
+from fastconv_kernels import conv2d, depthwise, linear, pointwise, winograd
 from fastconv_kernels.runtime import INTERPRETED, get_num_threads, set_num_threads
 
 settings.register_profile("local", deadline=None, print_blob=True, max_examples=100)
@@ -38,8 +38,9 @@ def few_tiles():
     Other tiles give the same bits: test_same_bits.py.  What ``choose`` chooses: test_tilesize.py.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conv2d, "choose", _few)
-        patch.setattr(linear, "choose", _few)
+        for each in (conv2d, linear, pointwise, winograd):
+            patch.setattr(each, "choose", _few)
+        patch.setattr(depthwise, "PIXELS", 3)
         yield
 
 

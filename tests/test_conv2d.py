@@ -4,7 +4,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from cases import CONVOLUTIONS, FLOATS, assert_sum_close, convolutions, each_float, parametrize
+from cases import CONVOLUTIONS, FLOATS, SPECIAL, assert_sum_close, convolutions, each_float, parametrize
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,7 +58,7 @@ def layer_like(x, weight, bias, how):
 
 
 @each_float
-@parametrize(CONVOLUTIONS)
+@parametrize(CONVOLUTIONS | SPECIAL)
 def test_forward(case, dtype):
     x, weight, bias, _ = (a.astype(dtype) for a in drawn(case))
     ref, magnitude = forward(case)
@@ -68,7 +68,7 @@ def test_forward(case, dtype):
 
 
 @each_float
-@parametrize(CONVOLUTIONS)
+@parametrize(CONVOLUTIONS | SPECIAL)
 def test_backward(case, dtype):
     x, weight, _, dy = (a.astype(dtype) for a in drawn(case))
     refs, magnitudes = backward(case)
@@ -95,12 +95,15 @@ def test_drawn_shapes_equal_the_oracle(case, dtype, seed):
     np.testing.assert_array_equal(dbias, reference.conv2d_backward_bias(dy))
 
 
+RELU = ["plain", "does not tile", "groups", "depthwise", "seventeen images", "winograd", "pointwise, ragged"]
+
+
 @each_float
-@pytest.mark.parametrize("name", ["plain", "does not tile", "groups", "depthwise", "seventeen images"])
+@pytest.mark.parametrize("name", RELU)
 @pytest.mark.parametrize("with_bias", [True, False])
 def test_a_following_relu_is_applied_on_the_tile(name, with_bias, dtype):
     """Conv2d, ReLU in a model is one step; output and gradients are those of the two layers by themselves."""
-    case = CONVOLUTIONS[name]
+    case = (CONVOLUTIONS | SPECIAL)[name]
     x, weight, bias, dy = (a.astype(dtype) for a in drawn(case))
     alone, fused = (layer_like(x, weight, bias if with_bias else None, case[2:]) for _ in range(2))
     model, relu = fc.Sequential(fused, fc.ReLU()).to(dtype), fc.ReLU().to(dtype)
@@ -125,9 +128,11 @@ def test_two_dtypes_meet_in_the_wider_one(rng):
     np.testing.assert_array_equal(comp, F.conv2d(x, weight.astype(np.float64)))
 
 
-@pytest.mark.parametrize("name", ["plain", "padding beyond filter", "groups"])
+@pytest.mark.parametrize(
+    "name", ["plain", "padding beyond filter", "groups", "winograd", "pointwise, ragged", "depthwise, three taps"]
+)
 def test_empty_batch(name):
-    shape, (filters, *taps), *how = CONVOLUTIONS[name]
+    shape, (filters, *taps), *how = (CONVOLUTIONS | SPECIAL)[name]
     x, weight = np.zeros((0, *shape[1:])), np.ones((filters, shape[1] // how[3], *taps))
     y = F.conv2d(x, weight, np.ones(filters), *how)
     assert y.shape == reference.conv2d(x, weight, None, *how).shape

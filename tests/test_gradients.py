@@ -15,6 +15,11 @@ LAYERS = {
     "conv, all options": (lambda: fc.Conv2d(4, 6, (3, 2), (2, 3), (1, 2), (2, 1), groups=2), (2, 4, 7, 6)),
     "conv, depthwise": (lambda: fc.Conv2d(3, 3, 3, 2, 1, groups=3, bias=False), (1, 3, 5, 6)),
     "conv, ragged": (lambda: fc.Conv2d(1, 2, 2), (17, 1, 3, 3)),
+    "conv, winograd": (lambda: fc.Conv2d(10, 10, 3, padding=1), (1, 10, 2, 4)),
+    "conv, winograd, ragged": (lambda: fc.Conv2d(10, 11, 3, padding=(1, 2), bias=False), (17, 10, 2, 2)),
+    "conv, pointwise": (lambda: fc.Conv2d(3, 5, 1), (17, 3, 2, 3)),
+    "conv, pointwise, many pixels": (lambda: fc.Conv2d(4, 3, 1), (1, 4, 5, 8)),
+    "conv, depthwise, dilated": (lambda: fc.Conv2d(2, 2, (2, 5), (1, 2), (1, 3), (2, 2), groups=2), (2, 2, 4, 9)),
     "max pool": (lambda: fc.MaxPool2d(2), (2, 2, 4, 6)),
     "max pool, overlapping": (lambda: fc.MaxPool2d((3, 2), (2, 1), (1, 0), ceil_mode=True), (2, 2, 6, 5)),
     "avg pool": (lambda: fc.AvgPool2d(2), (2, 2, 4, 6)),
@@ -29,6 +34,16 @@ LAYERS = {
     "fused relu": (
         lambda: fc.Sequential(fc.Conv2d(1, 2, 3), fc.ReLU(), fc.Flatten(), fc.Linear(8, 3), fc.ReLU()),
         (3, 1, 4, 4),
+    ),
+    "each kind of convolution": (
+        lambda: fc.Sequential(
+            fc.Conv2d(1, 10, 3, padding=1),
+            fc.Conv2d(10, 10, 3, padding=1),
+            fc.ReLU(),
+            fc.Conv2d(10, 4, 1),
+            fc.Conv2d(4, 4, 3, padding=1, groups=4),
+        ),
+        (1, 1, 2, 2),
     ),
     "nested": (
         lambda: fc.Sequential(

@@ -7,11 +7,25 @@ finds gives another result than on arrays that lie by themselves.
 
 import numpy as np
 import pytest
-from cases import CONVOLUTIONS, POOLINGS, each_float, parametrize
+from cases import CONVOLUTIONS, DEPTHWISE, POINTWISE, POOLINGS, WINOGRAD, each_float, geometry, parametrize
 
 from fastconv import shapes
 from fastconv.shapes import pair
-from fastconv_kernels import activation, bias, conv2d, lanes, linear, loss, many, optim, pool2d
+from fastconv_kernels import (
+    activation,
+    bias,
+    conv2d,
+    depthwise,
+    lanes,
+    linear,
+    loss,
+    many,
+    optim,
+    pieces,
+    pointwise,
+    pool2d,
+    winograd,
+)
 from fastconv_kernels.many import Many
 from fastconv_kernels.runtime import get_num_threads
 from fastconv_kernels.tile import LANES
@@ -39,7 +53,7 @@ class Guarded:
         return np.array_equal(self.memory, self.before, equal_nan=self.memory.dtype.kind == "f")
 
 
-def check(launch, *arguments, writes, overwrites=None):
+def check(launch, *arguments, writes, overwrites=None, scratch=None):
     """Run a kernel on guarded copies of its arguments.
 
     Parameters
@@ -48,6 +62,8 @@ def check(launch, *arguments, writes, overwrites=None):
         Which arguments it writes to.
     overwrites : tuple of int, optional
         Which of them it overwrites everywhere; all if None.
+    scratch : int, optional
+        Which argument is memory that it may use as it likes: what is in there beforehand must not matter.
     """
     overwrites = writes if overwrites is None else overwrites
     plain = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
@@ -57,12 +73,16 @@ def check(launch, *arguments, writes, overwrites=None):
             guarded[i] = Guarded(a, SENTINEL if i in writes else np.nan if a.dtype.kind == "f" else 0)
             if i in overwrites:
                 guarded[i].inside[...] = SENTINEL
+            if i == scratch:
+                guarded[i].inside[...] = np.nan
     launch(*plain)
     launch(*(g.inside if isinstance(g, Guarded) else g for g in guarded))
     for i, g in enumerate(guarded):
         if not isinstance(g, Guarded):
             continue
-        if i in writes:
+        if i == scratch:
+            assert g.outside_untouched(), f"argument {i}: written to outside"
+        elif i in writes:
             assert g.outside_untouched(), f"argument {i}: written to outside"
             np.testing.assert_array_equal(g.inside, plain[i], err_msg=f"argument {i}: read outside")
         else:
@@ -82,14 +102,11 @@ def blocks_of(n):
 # ---------------------------------------------------------------------------------------------------- convolution
 
 
-def geometry(case):
-    """Return x's and weight's and y's shape in lane blocks, and stride, padding, dilation, groups."""
-    shape, (filters, *taps), *how, groups = case
-    how = [pair(value, "", "") for value in how]
-    weight = (filters, shape[1] // groups, *taps)
-    out = shapes.conv2d(shape, weight, *how, groups)
-    n = blocks_of(shape[0])
-    return (n, *shape[1:], LANES), weight, (n, *out[1:], LANES), how, groups
+def images(case):
+    """Return x's and y's shape in lane blocks."""
+    (n, channels, *_), (filters, *_), *_ = case
+    found = geometry(case)
+    return (blocks_of(n), channels, *found.image, LANES), (blocks_of(n), filters, *found.output, LANES)
 
 
 def tiles(rows, columns):
@@ -99,9 +116,10 @@ def tiles(rows, columns):
 @each_float
 @parametrize(CONVOLUTIONS)
 def test_conv2d_forward(case, dtype):
-    x, weight, y, how, groups = geometry(case)
+    x, y = images(case)
+    weight, groups = geometry(case).weight, geometry(case).groups
     filters, channels, *taps = weight
-    lines = [conv2d.forward_line(*axis) for axis in zip(y[2:4], *how, strict=True)]
+    lines = geometry(case).forward_lines()
     for m, p in tiles(filters // groups, y[3]):
         packed = np.zeros(conv2d.packed_shape(groups, filters // groups, channels, taps, m), dtype)
         check(conv2d.pack_forward, drawn(*weight, dtype=dtype), packed, writes=(1,))
@@ -113,34 +131,111 @@ def test_conv2d_forward(case, dtype):
 @each_float
 @parametrize(CONVOLUTIONS)
 def test_conv2d_backward_filter(case, dtype):
-    x, weight, y, how, groups = geometry(case)
-    lines = [conv2d.forward_line(*axis) for axis in zip(y[2:4], *how, strict=True)]
-    arguments = drawn(*y, dtype=dtype), drawn(*x, dtype=dtype), np.zeros((x[0], *weight), dtype), *lines
-    for m, p in tiles(weight[0] // groups, weight[3]):
-        check(conv2d.backward_filter(m, p), *arguments, writes=(2,))
+    x, y = images(case)
+    filters, channels, _, taps = weight = geometry(case).weight
+    filters //= geometry(case).groups
+    arguments = drawn(*y, dtype=dtype), drawn(*x, dtype=dtype), np.zeros((x[0], *weight), dtype)
+    for m, p in tiles(filters, channels):
+        check(conv2d.backward_filter(m, p), *arguments, *geometry(case).forward_lines(), writes=(2,))
+    for m, p in tiles(filters, taps):
+        check(conv2d.backward_filter_rows(m, p), *arguments, *geometry(case).forward_lines(), writes=(2,))
 
 
 @each_float
 @parametrize(CONVOLUTIONS)
 def test_conv2d_backward_input(case, dtype):
     """All remainders together overwrite everything, each one its own pixels only."""
-    x, weight, y, how, groups = geometry(case)
-    filters, channels, *taps = weight
+    x, y = images(case)
+    weight, groups = geometry(case).weight, geometry(case).groups
+    filters, channels, *_ = weight
     k, dy, no_bias = drawn(*weight, dtype=dtype), drawn(*y, dtype=dtype), np.zeros(channels * groups, dtype)
-    axes = [conv2d.backward_input_lines(*axis) for axis in zip(x[2:4], taps, *how, strict=True)]
     written = np.zeros(x, int)
-    for rows, row_taps in axes[0]:
-        for columns, column_taps in axes[1]:
-            shape = groups, filters // groups, (row_taps[2], column_taps[2])
-            for m, p in tiles(channels, columns[-1]):
-                packed = np.zeros(conv2d.packed_shape(shape[0], channels, shape[1], shape[2], m), dtype)
-                check(conv2d.pack_backward_input, k, packed, row_taps, column_taps, writes=(1,))
-                conv2d.pack_backward_input(k, packed, row_taps, column_taps)
-                run, dx = conv2d.forward(m, p), np.full(x, SENTINEL, dtype)
-                check(run, dy, packed, no_bias, dx, rows, columns, False, writes=(3,), overwrites=())
-            run(dy, packed, no_bias, dx, rows, columns, False)
-            written += dx != SENTINEL
+    for lines, taps in geometry(case).backward_input_lines():
+        counts = [count for *_, count in taps]
+        for m, p in tiles(channels, lines[1][-1]):
+            packed = np.zeros(conv2d.packed_shape(groups, channels, filters // groups, counts, m), dtype)
+            check(conv2d.pack_backward_input, k, packed, *taps, writes=(1,))
+            conv2d.pack_backward_input(k, packed, *taps)
+            run, dx = conv2d.forward(m, p), np.full(x, SENTINEL, dtype)
+            check(run, dy, packed, no_bias, dx, *lines, False, writes=(3,), overwrites=())
+        run(dy, packed, no_bias, dx, *lines, False)
+        written += dx != SENTINEL
     np.testing.assert_array_equal(written, 1)
+
+
+@each_float
+@parametrize(WINOGRAD)
+def test_winograd(case, dtype):
+    """With room for one tile's patches, for more than fit the image evenly, and for all."""
+    x, y = images(case)
+    filters, channels = geometry(case).weight[:2]
+    k, patches = drawn(*geometry(case).weight, dtype=dtype), winograd._patches(y[2:4])
+    for m, p in tiles(filters, patches):
+        packed = np.full((-(-filters // m), 16, channels + 1, m), SENTINEL, dtype)
+        check(winograd.pack_filters, k, packed, False, writes=(1,), overwrites=())
+        check(winograd.pack_filters, k.swapaxes(0, 1).copy(), packed, True, writes=(1,), overwrites=())
+        winograd.pack_filters(k, packed, False)
+        assert not (packed[:, :, :channels] == SENTINEL).any()
+        packed[:, :, channels] = np.nan
+        arguments = drawn(*x, dtype=dtype), packed, drawn(filters, dtype=dtype), np.zeros(y, dtype)
+        for together in {p, min(p + 1, patches), patches}:
+            scratch = np.zeros((get_num_threads(), 16, channels + filters + 1, together, LANES), dtype)
+            how = geometry(case).padding, True, scratch
+            check(winograd.forward(m, p), *arguments, *how, writes=(3,), scratch=6)
+
+
+@each_float
+@parametrize(POINTWISE)
+def test_pointwise(case, dtype):
+    (blocks, channels, *size, _), (_, filters, *_) = images(case)
+    pixels = size[0] * size[1]
+    x, dy = (drawn(blocks, rows, pixels, LANES, dtype=dtype) for rows in (channels, filters))
+    for m, p in tiles(filters, pixels):
+        packed = drawn(-(-filters // m), channels, m, dtype=dtype)
+        for together in {p, min(p + 1, pixels), pixels}:
+            arguments = x, packed, drawn(filters, dtype=dtype), np.zeros_like(dy), True, together
+            check(pointwise.forward(m, p), *arguments, writes=(3,))
+
+
+@each_float
+@parametrize(DEPTHWISE)
+def test_depthwise(case, dtype):
+    x, y = images(case)
+    channels, _, *taps = geometry(case).weight
+    lines, k = geometry(case).forward_lines(), drawn(channels, *taps, dtype=dtype)
+    for p in {1, min(3, y[3])}:
+        arguments = drawn(*x, dtype=dtype), k, drawn(channels, dtype=dtype), np.zeros(y, dtype), *lines, True
+        check(depthwise.forward(p), *arguments, writes=(3,))
+    scratch = np.zeros((get_num_threads(), *taps, LANES), dtype)
+    arguments = drawn(*y, dtype=dtype), drawn(*x, dtype=dtype), np.zeros((x[0], channels, *taps), dtype)
+    check(depthwise.backward_filter(taps[1]), *arguments, *lines, scratch, writes=(2,), scratch=5)
+    written, dy, no_bias = np.zeros(x, int), drawn(*y, dtype=dtype), np.zeros(channels, dtype)
+    for lines, steps in geometry(case).backward_input_lines():
+        dx, some = np.full(x, SENTINEL, dtype), drawn(channels, *(count for *_, count in steps), dtype=dtype)
+        run = depthwise.forward(min(3, lines[1][-1]))
+        check(run, dy, some, no_bias, dx, *lines, False, writes=(3,), overwrites=())
+        run(dy, some, no_bias, dx, *lines, False)
+        written += dx != SENTINEL
+    np.testing.assert_array_equal(written, 1)
+
+
+@each_float
+@pytest.mark.parametrize(
+    ("n", "grid", "size", "step", "offset"),
+    [
+        (1, (1, 1), (1, 1), (1, 1), (0, 0)),
+        (1, (4, 4), (4, 3), (2, 2), (-1, -2)),
+        (3, (1, 4), (6, 5), (4, 2), (0, 1)),
+        (8, (2, 1), (9, 2), (3, 7), (-4, 0)),
+        (1, (2, 2), (3, 3), (1, 1), (-5, 9)),
+    ],
+    ids=str,
+)
+def test_pieces(n, grid, size, step, offset, dtype):
+    x, some = drawn(1, 3, 7, 6, LANES, dtype=dtype), np.zeros((1, 3, *size, LANES), dtype)
+    check(pieces.cut, x, n, grid, step, offset, some, writes=(5,))
+    whole = np.zeros((1, 3, grid[0] * size[0], grid[1] * size[1] - size[1] // 2, LANES), dtype)
+    check(pieces.join, drawn(*some.shape, dtype=dtype), n, grid, whole, writes=(3,))
 
 
 # -------------------------------------------------------------------------------------------------------- pooling
@@ -201,7 +296,7 @@ def test_packing(n, size, dtype):
     images, pixels = drawn(n, 2, size, dtype=dtype), np.arange(n * 2 * size, dtype=np.uint8).reshape(n, 2, size)
     check(lanes.pack, images, index, x, writes=(2,))
     squares = np.zeros((get_num_threads(), LANES, LANES), dtype)
-    check(lanes.pack_pixels, pixels, index, drawn(2, 256, dtype=dtype), x, squares, writes=(3, 4), overwrites=(3,))
+    check(lanes.pack_pixels, pixels, index, drawn(2, 256, dtype=dtype), x, squares, writes=(3,), scratch=4)
     check(lanes.unpack, drawn(*x.shape, dtype=dtype), images, writes=(1,))
 
 

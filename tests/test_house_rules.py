@@ -136,6 +136,37 @@ def test_kernels_import_nothing_of_fastconv(path):
         assert top in sys.stdlib_module_names or top in ("numpy", "numba", "llvmlite", K), module
 
 
+# What all kernels may use, and what each of these tools may use itself.
+TOOLS = {
+    "cache": set(),
+    "tile": set(),
+    "runtime": {"cache"},
+    "tilesize": {"tile"},
+    "memory": {"runtime"},
+    "exponential": {"runtime"},
+    "many": {"tile"},
+}
+# A file of kernels is one operation by one method, and knows no other, but for these.
+CONVOLUTIONS = {"conv2d", "depthwise", "pointwise", "winograd"}
+KERNEL_ARROWS = {"convolution": CONVOLUTIONS | {"pieces"}, "pointwise": {"conv2d"}}
+
+
+@each(KERNELS)
+def test_kernels_import_tools_and_no_other_kernels(path):
+    allowed = TOOLS.get(path.stem, set(TOOLS) | KERNEL_ARROWS.get(path.stem, set()))
+    for module, _ in imports(path):
+        top, _, rest = module.partition(".")
+        assert top != K or rest.split(".")[0] in allowed, f"{path.stem} must not import {module}"
+
+
+@each(PACKAGE)
+def test_the_kind_of_convolution_is_chosen_in_one_place(path):
+    for module, _ in imports(path):
+        assert module.removeprefix(f"{K}.").split(".")[0] not in CONVOLUTIONS or not module.startswith(K), (
+            f"{name_of(path)} must not import {module}: {K}.convolution chooses"
+        )
+
+
 def test_the_oracle_imports_numpy_alone():
     modules = {module.split(".")[0] for module, _ in imports(ROOT / "fastconv/reference.py")}
     assert modules - set(sys.stdlib_module_names) == {"numpy"}
@@ -280,10 +311,13 @@ def test_equations_that_are_cited_exist(path):
     assert cited <= set(equations_derived()), f"{name_of(path)} cites {sorted(cited - set(equations_derived()))}"
 
 
-@pytest.mark.parametrize("name", ["activation", "bias", "conv2d", "linear", "loss", "optim", "pool2d"])
+OPERATIONS = ["activation", "bias", "conv2d", "depthwise", "linear", "loss", "optim", "pointwise", "pool2d", "winograd"]
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
 def test_kernels_cite_their_equations(name):
     text = (ROOT / f"kernels/fastconv_kernels/{name}.py").read_text(encoding="utf-8")
-    assert "docs/backprop.md" in text
+    assert re.search(r"docs/backprop\.md|equations[\w ,]* are those of conv2d\.py", text)
     assert re.search(r"[Ee]quations? \(\d+\)", text)
 
 

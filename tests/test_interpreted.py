@@ -15,7 +15,20 @@ from fastconv_kernels.runtime import INTERPRETED
 
 pytestmark = pytest.mark.skipif(INTERPRETED, reason="it starts an interpreter itself")
 
-FILES = ["conv2d", "pool2d", "linear", "activation", "loss", "optim", "lanes", "bias", "guard_cells", "exactness"]
+FILES = [
+    "conv2d",
+    "convolution",
+    "memory",
+    "pool2d",
+    "linear",
+    "activation",
+    "loss",
+    "optim",
+    "lanes",
+    "bias",
+    "guard_cells",
+    "exactness",
+]
 
 
 def test_the_kernels_tests_pass_without_a_compiler():
@@ -93,7 +106,15 @@ def test_small_shapes_meet_every_line_of_every_kernel_and_twin():
         fc.AvgPool2d(1, count_include_pad=False), fc.Flatten(), fc.Linear(8, 4), fc.ReLU(), fc.ReLU(), fc.Linear(4, 3),
     )
     pixels, labels = rng.integers(0, 256, (17, 2, 8, 8)).astype(np.uint8), rng.integers(0, 3, 17)
+    special = fc.Sequential(
+        fc.Conv2d(2, 22, 3, padding=1), fc.Conv2d(22, 22, 3, padding=1), fc.ReLU(),  # Winograd's, of odd size
+        fc.Conv2d(22, 22, 3, padding=1, groups=22), fc.ReLU(), fc.Conv2d(22, 3, 1), fc.ReLU(),
+        fc.Flatten(), fc.Linear(189, 3),
+    )
     sys.settrace(step)
+    for n in (1, 9):  # cut into pieces, and not
+        odd = rng.integers(0, 256, (n, 2, 7, 9)).astype(np.uint8)
+        fc.train_step(special, fc.CrossEntropyLoss(), fc.SGD(0.1), odd, labels[:n])
     for optimizer in (fc.SGD(0.1, 0.9, True), fc.Adam()):
         fc.train_step(model, fc.CrossEntropyLoss(0.1), optimizer, pixels, labels)
     fc.train_step(fc.Sequential(fc.Softmax()), fc.MSELoss(), fc.SGD(), np.ones((2, 3)), np.zeros((2, 3)))

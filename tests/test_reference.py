@@ -98,6 +98,56 @@ class TestConv2d:
         k = np.array([[1, 10], [2, 20]]).reshape(2, 2, 1, 1)
         np.testing.assert_array_equal(reference.conv2d(x, k, groups=2).ravel(), [1 * 1 + 2 * 10, 3 * 2 + 4 * 20])
 
+    @pytest.mark.parametrize("seed", range(20))
+    def test_winograds_patch_is_the_same_convolution(self, seed):
+        d, g = integers(4, 4, seed=seed), integers(3, 3, seed=seed + 100)
+        ref = reference.conv2d(d[None, None], g[None, None])[0, 0]
+        np.testing.assert_array_equal(reference.winograd_patch(d, g), ref)
+        d, g = normal(4, 4, seed=seed), normal(3, 3, seed=seed + 100)
+        ref = reference.conv2d(d[None, None], g[None, None])[0, 0]
+        # 16 sums of a few numbers between 0 and 3 in size.
+        np.testing.assert_allclose(reference.winograd_patch(d, g), ref, rtol=0, atol=100 * np.finfo(float).eps)
+
+    def test_winograds_patch_written_out(self):
+        """One pixel of the patch times one tap of the filter lands where it must, or nowhere."""
+        for p, q, u, v in np.ndindex(4, 4, 3, 3):
+            d, g, ref = np.zeros((4, 4)), np.zeros((3, 3)), np.zeros((2, 2))
+            d[p, q], g[u, v] = 3, 4
+            if 0 <= p - u < 2 and 0 <= q - v < 2:
+                ref[p - u, q - v] = 12
+            np.testing.assert_array_equal(reference.winograd_patch(d, g), ref)
+
+    def test_winograds_example_of_one_dimension(self):
+        """Two outputs of the example on docs/backprop.md by four multiplications, and the same in a row of patches."""
+        d, k = (4, 1, 5, 9), (2, 7, 1)
+        m = (
+            (d[0] - d[2]) * k[0],
+            (d[1] + d[2]) * (k[0] + k[1] + k[2]) / 2,
+            (d[2] - d[1]) * (k[0] - k[1] + k[2]) / 2,
+            (d[1] - d[3]) * k[2],
+        )
+        assert m == (-2, 30, -8, -8)
+        assert (m[0] + m[1] + m[2], m[1] - m[2] - m[3]) == (20, 46)
+        patch, taps = np.zeros((4, 4)), np.zeros((3, 3))
+        patch[0], taps[0] = d, k
+        np.testing.assert_array_equal(reference.winograd_patch(patch, taps), [[20, 46], [0, 0]])
+
+    def test_winograds_patches_tile_gradients_too(self):
+        """dx is the same formula, on dy with flipped filters and what padding leaves of two pixels."""
+        x, k = integers(1, 1, 6, 4), integers(1, 1, 3, 3, seed=1)
+        for padding in (0, 1, 2):
+            y = reference.conv2d(x, k, None, 1, padding)
+            for image, taps, beside, ref in (
+                (x, k, padding, y),
+                (y, k[..., ::-1, ::-1], 2 - padding, reference.conv2d_backward_input(y, k, x.shape, 1, padding)),
+            ):
+                padded = np.pad(image[0, 0], beside)
+                comp = np.zeros(ref.shape[2:])
+                for i in range(0, ref.shape[2], 2):
+                    for j in range(0, ref.shape[3], 2):
+                        comp[i : i + 2, j : j + 2] = reference.winograd_patch(padded[i : i + 4, j : j + 4], taps[0, 0])
+                np.testing.assert_array_equal(comp, ref[0, 0])
+
     @pytest.mark.parametrize("case", CONVOLUTIONS)
     def test_gradients(self, case):
         shape, weight_shape, *how = case

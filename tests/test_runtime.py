@@ -60,6 +60,13 @@ def test_four_python_threads_may_launch_at_once(layer):
     assert succeed(PRELUDE + dedent(code), NUMBA_THREADING_LAYER=layer) == "0"
 
 
+@pytest.mark.parametrize("layer", LAYERS)
+def test_there_may_be_more_threads_than_cores(layer):
+    """Four cores' worth of pool on a machine that, for Numba, has two."""
+    code = "fc.set_num_threads(4)\nfor count in (4, 1, 3):\n    fc.set_num_threads(count)\n    work()\nprint(count)"
+    assert succeed(PRELUDE + code, NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS="2", timeout=120) == "3"
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
 @pytest.mark.parametrize("layer", LAYERS)
 def test_a_forked_child_works_or_says_why_not(layer):

@@ -9,12 +9,12 @@ import platform
 import llvmlite.binding as llvm
 import numpy as np
 import pytest
-from cases import CONVOLUTIONS, parametrize
+from cases import CONVOLUTIONS, geometry, parametrize
 from subprocesses import succeed
 
 import fastconv as fc
 from fastconv import functional as F
-from fastconv_kernels import bias, conv2d, linear
+from fastconv_kernels import bias, conv2d, depthwise, linear, memory, pointwise, winograd
 from fastconv_kernels.many import Many
 from fastconv_kernels.runtime import INTERPRETED
 from fastconv_kernels.tile import LANES
@@ -72,7 +72,22 @@ def test_training_gives_one_hash_at_any_thread_count(make, optimizer, threads, r
     assert len(set(hashes.values())) == 1, hashes
 
 
-@pytest.mark.parametrize("name", ["conv", "backward", "linear", "softmax", "max_pool", "avg_pool", "loss", "sums"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "conv",
+        "backward",
+        "winograd",
+        "pointwise",
+        "depthwise",
+        "linear",
+        "softmax",
+        "max_pool",
+        "avg_pool",
+        "loss",
+        "sums",
+    ],
+)
 def test_each_operation_gives_the_same_bits_at_any_thread_count(name, threads, rng):
     """Large enough that threads really run side by side, several times over."""
     x, weight, dy, matrix, shares = (
@@ -80,6 +95,14 @@ def test_each_operation_gives_the_same_bits_at_any_thread_count(name, threads, r
         for shape in ((640, 4, 16, 15), (6, 2, 3, 3), (640, 6, 16, 15), (100, 960), (20, 150_000))
     )
     labels = rng.integers(0, 100, 640)
+    maps = rng.standard_normal((100, 12, 8, 8)).astype(np.float32)
+    filters = {
+        size: rng.standard_normal((12, *size)).astype(np.float32) for size in ((12, 3, 3), (12, 1, 1), (1, 3, 3))
+    }
+
+    def all_of(weight, *how):
+        y = F.conv2d(maps, weight, None, *how)
+        return [y, *F.conv2d_backward(y, maps, weight, *how)]
 
     def linear_gradients():
         layer = fc.Linear(960, 100)
@@ -99,6 +122,9 @@ def test_each_operation_gives_the_same_bits_at_any_thread_count(name, threads, r
     run = {
         "conv": lambda: [F.conv2d(x, weight, None, 1, 1, 1, 2)],
         "backward": lambda: F.conv2d_backward(dy, x, weight, 1, 1, 1, 2),
+        "winograd": lambda: all_of(filters[12, 3, 3], 1, 1),
+        "pointwise": lambda: all_of(filters[12, 1, 1]),
+        "depthwise": lambda: all_of(filters[1, 3, 3], 1, 1, 1, 12),
         "linear": linear_gradients,
         "softmax": lambda: [F.softmax(x), F.log_softmax(x)],
         "max_pool": lambda: [F.max_pool2d(x, 3, 2, 1)],
@@ -124,8 +150,10 @@ from fastconv_kernels.tilesize import choose, instruction_set
 rng = np.random.default_rng(0)
 images, labels = rng.integers(0, 256, (21, 1, 12, 12)).astype(np.uint8), rng.integers(0, 5, 21)
 model = fc.Sequential(
-    fc.Conv2d(1, 6, 3, padding=1), fc.ReLU(), fc.MaxPool2d(2),
-    fc.Conv2d(6, 6, 3, padding=1), fc.ReLU(), fc.Flatten(), fc.Linear(216, 5), seed=1,
+    fc.Conv2d(1, 12, 3, padding=1), fc.ReLU(), fc.MaxPool2d(2),
+    fc.Conv2d(12, 12, 3, padding=1), fc.ReLU(),  # Winograd's
+    fc.Conv2d(12, 12, 1), fc.ReLU(), fc.Conv2d(12, 12, 3, padding=1, groups=12), fc.ReLU(),
+    fc.Flatten(), fc.Linear(432, 5), seed=1,
 )
 loss, optimizer = fc.CrossEntropyLoss(), fc.SGD(0.05, momentum=0.9, weight_decay=1e-3)
 found = hashlib.sha256()
@@ -133,7 +161,7 @@ for _ in range(5):
     found.update(np.float64(fc.train_step(model, loss, optimizer, images, labels)).tobytes())
 for array in model.state_dict().values():
     found.update(array.tobytes())
-print(instruction_set(), *choose(6, 12), found.hexdigest())
+print(instruction_set(), *choose(12, 12), found.hexdigest())
 """
 # An empty list of features means those of the named processor, rather than of this one.
 PROCESSORS = {
@@ -165,6 +193,9 @@ def test_training_gives_one_hash_whatever_processor_the_code_is_for(tmp_path_fac
 
 LAYERS = {
     "conv": (lambda: fc.Conv2d(2, 3, 3, padding=1), (2, 5, 6)),
+    "winograd": (lambda: fc.Conv2d(12, 12, 3, padding=1), (12, 4, 6)),
+    "pointwise": (lambda: fc.Conv2d(12, 12, 1), (12, 4, 6)),
+    "depthwise": (lambda: fc.Conv2d(12, 12, 3, padding=1, groups=12), (12, 4, 6)),
     "max pool": (lambda: fc.MaxPool2d(3, 2, 1), (2, 5, 6)),
     "avg pool": (lambda: fc.AvgPool2d(3, 2, 1), (2, 5, 6)),
     "linear": (lambda: fc.Linear(33, 5), (33,)),
@@ -210,26 +241,63 @@ SOME = ("plain", "the blog's", "padding beyond filter", "dilation divides stride
 
 @parametrize({name: CONVOLUTIONS[name] for name in SOME})
 def test_a_convolutions_tile_changes_no_bit(case, rng):
-    shape, (filters, *taps), stride, padding, dilation, groups = case
-    assert groups == 1
-    filters, channels = 5, shape[1]
-    how = [(v, v) if isinstance(v, int) else v for v in (stride, padding, dilation)]
-    k, b = (rng.standard_normal(s).astype(np.float32) for s in ((filters, channels, *taps), filters))
-    x = rng.standard_normal((2, *shape[1:], LANES)).astype(np.float32)
-    size = F.conv2d(x[..., 0], k, None, *how).shape[2:]
-    lines = [conv2d.forward_line(*axis) for axis in zip(size, *how, strict=True)]
+    (_, channels, *size), (_, *taps), *how = case
+    case = (2 * LANES, channels, *size), (5, *taps), *how
+    k, b = (rng.standard_normal(shape).astype(np.float32) for shape in (geometry(case).weight, 5))
+    x = rng.standard_normal((2, channels, *size, LANES)).astype(np.float32)
+    lines, (height, width) = geometry(case).forward_lines(), geometry(case).output
     results, shares = set(), set()
-    for m, p in tiles(filters, size[1]):
-        packed = np.empty(conv2d.packed_shape(1, filters, channels, taps, m), np.float32)
+    for m, p in tiles(5, width):
+        packed = np.empty(conv2d.packed_shape(1, 5, channels, taps, m), np.float32)
         conv2d.pack_forward(k, packed)
-        y = np.empty((2, filters, *size, LANES), np.float32)
+        y = np.empty((2, 5, height, width, LANES), np.float32)
         conv2d.forward(m, p)(x, packed, b, y, *lines, False)
         results.add(digest([y]))
-    for m, p in tiles(filters, taps[1]):
+    over_channels = [conv2d.backward_filter(m, p) for m, p in TILES if p <= channels]
+    over_taps = [conv2d.backward_filter_rows(m, p) for m, p in TILES if p <= taps[1]]
+    for run in over_channels + over_taps:
         share = np.empty((2, *k.shape), np.float32)
-        conv2d.backward_filter(m, p)(y, x, share, *lines)
+        run(y, x, share, *lines)
         shares.add(digest([share]))
     assert (len(results), len(shares)) == (1, 1)
+
+
+def test_winograds_tile_and_patches_of_a_task_change_no_bit(rng):
+    x, y = (rng.standard_normal((2, rows, 7, 6, LANES)).astype(np.float32) for rows in (4, 5))
+    k, b = rng.standard_normal((5, 4, 3, 3)).astype(np.float32), rng.standard_normal(5).astype(np.float32)
+    hashes = set()
+    for m, p in ((1, 1), (2, 3), (4, 2)):
+        packed = np.empty((-(-5 // m), 16, 4 + 1, m), np.float32)
+        winograd.pack_filters(k, packed, False)
+        for together in (p, p + 2, 12):
+            scratch = memory.scratch((16, 10, together, LANES), np.float32)
+            winograd.forward(m, p)(x, packed, b, y, (1, 1), False, scratch)
+            hashes.add(digest([y]))
+    assert len(hashes) == 1
+
+
+def test_a_pointwise_convolutions_tile_and_pixels_of_a_task_change_no_bit(rng):
+    x, y = (rng.standard_normal((2, rows, 19, LANES)).astype(np.float32) for rows in (4, 5))
+    k, b = rng.standard_normal((5, 4, 1, 1)).astype(np.float32), rng.standard_normal(5).astype(np.float32)
+    hashes = set()
+    for m, p in ((1, 1), (2, 3), (4, 2)):
+        packed = np.empty(conv2d.packed_shape(1, 5, 4, (1, 1), m), np.float32)
+        conv2d.pack_forward(k, packed)
+        for together in (p, p + 2, 19):
+            pointwise.forward(m, p)(x, packed[0, :, :, 0, 0], b, y, False, together)
+            hashes.add(digest([y]))
+    assert len(hashes) == 1
+
+
+def test_a_depthwise_convolutions_tile_changes_no_bit(rng):
+    x, k = (rng.standard_normal(shape).astype(np.float32) for shape in ((2, 3, 5, 9, LANES), (3, 3, 4)))
+    lines = geometry(((32, 3, 5, 9), (3, 3, 4), 1, (1, 2), 1, 3)).forward_lines()
+    hashes = set()
+    for p in (1, 3, depthwise.PIXELS):
+        y = np.empty((2, 3, 5, 10, LANES), np.float32)
+        depthwise.forward(p)(x, k, k[:, 0, 0].copy(), y, *lines, False)
+        hashes.add(digest([y]))
+    assert len(hashes) == 1
 
 
 def test_a_matrix_tile_changes_no_bit(rng):

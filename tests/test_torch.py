@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from cases import CONVOLUTIONS, POOLINGS, each_float, parametrize
+from cases import CONVOLUTIONS, POOLINGS, SPECIAL, each_float, parametrize
 
 import fastconv as fc
 from fastconv import functional as F
@@ -56,7 +56,7 @@ def check_conv2d(case, dtype, rng):
 
 @few_tiles
 @each_float
-@parametrize(CONVOLUTIONS)
+@parametrize(CONVOLUTIONS | SPECIAL)
 def test_conv2d(case, dtype, rng):
     check_conv2d(case, dtype, rng)
 

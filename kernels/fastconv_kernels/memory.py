@@ -8,7 +8,7 @@ import threading
 
 import numpy as np
 
-from fastconv_kernels.runtime import get_num_threads
+from fastconv_kernels.runtime import most_threads
 
 CACHE_LINE = 64
 
@@ -29,9 +29,10 @@ def scratch(shape, dtype):
     """Return memory float[threads, *shape] for one launch from the calling Python thread; its content is undefined.
 
     The task that runs on thread ``numba.get_thread_id()`` of the launch may use that part of it.  All launches from
-    one Python thread share the memory, because they follow one another.
+    one Python thread share the memory, because they follow one another.  There is a part for every thread that a launch
+    could have, in case another Python thread asks for more of them in between.
     """
-    whole = (get_num_threads(), *shape)
+    whole = (most_threads(), *shape)
     size = int(np.prod(whole)) * np.dtype(dtype).itemsize
     raw = getattr(_of_this_thread, "raw", None)
     if raw is None or raw.size < size:

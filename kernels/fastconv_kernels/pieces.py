@@ -88,7 +88,7 @@ def pays(geometry, images):
     filters, channels, *taps = geometry.weight
     each = filters * channels * taps[0] * taps[1]
     enough = each * geometry.output[0] * geometry.output[1] >= _LEAST and each >= _LEAST_EACH * (filters + channels)
-    return images <= MOST_IMAGES and geometry.groups == 1 and enough
+    return 1 <= images <= MOST_IMAGES and geometry.groups == 1 and enough
 
 
 def _grid(images, size):

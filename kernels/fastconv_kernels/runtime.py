@@ -87,6 +87,12 @@ def get_num_threads():
     return _threads
 
 
+def most_threads():
+    """Return the number that no launch will exceed; starts the thread layer, since before that it can grow."""
+    thread_layer()
+    return _pool
+
+
 # -------------------------------------------------------------------------------------------------------- thread layer
 
 _start = threading.Lock()
@@ -118,7 +124,8 @@ def thread_layer():
             if _layer is None:
                 if config.THREADING_LAYER not in ("omp", "workqueue"):
                     _load_tbb()
-                config.NUMBA_NUM_THREADS = _pool
+                # Numba read both on import.  Under workqueue, a launch with more threads than its pool has never ends.
+                config.NUMBA_NUM_THREADS = numba_pool.NUM_THREADS = _pool
                 numba_pool._launch_threads()
                 found = "interpreter" if INTERPRETED else numba.threading_layer()
                 if found == "workqueue":

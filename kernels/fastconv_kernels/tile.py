@@ -498,7 +498,7 @@ def _transposed(typingctx, tile):
 
 def store(tile, y, index, m_axis, m, p_axis, p_step, p):
     """y[... + i, ... + q * p_step, :] = tile[i, q]: row i goes on along ``m_axis``, pixel q along ``p_axis``."""
-    tile = tile.reshape(m, p, LANES)  # a row of vectors is a tile of one row
+    tile = tile.reshape(-1, LANES)[: m * p].reshape(m, p, LANES)  # a row of vectors is a tile; some may be left out
     for i in range(m):
         for q in range(p):
             place = list(index)
@@ -530,6 +530,7 @@ def _store(typingctx, tile, y, index, m_axis, m, p_axis, p_step, p):
 
 def store_lane_sums(tile, w, index, m_axis, m, p_axis, p):
     """w[... + i, ... + q] = sum of the lanes of tile[i, q], in a fixed tree: halves are added until one is left."""
+    tile = tile.reshape(m, p, LANES)
     for i in range(m):
         for q in range(p):
             part = tile[i, q]

@@ -1,0 +1,361 @@
+"""Which kernels compute which convolution, and that each file of them does what conv2d.py would do.
+
+Through the layer, against the oracle and against gradients: test_conv2d.py and the files beside it.
+"""
+
+import numpy as np
+import pytest
+from cases import CONVOLUTIONS, DEPTHWISE, POINTWISE, WINOGRAD, WINOGRAD_PAYS, each_float, geometry, parametrize
+
+from fastconv import blocks, reference
+from fastconv_kernels import conv2d, convolution, depthwise, memory, pieces, pointwise, winograd
+
+# --------------------------------------------------------------------------------------------------------- the choice
+
+DIRECT, POINT, DEPTH = (conv2d,) * 3, (pointwise, pointwise, conv2d), (depthwise,) * 3
+FAST, ONLY_FORWARD, ONLY_BACK = (winograd, winograd, conv2d), (winograd, conv2d, conv2d), (conv2d, winograd, conv2d)
+
+
+@pytest.mark.parametrize(
+    ("case", "modules"),
+    [
+        (((1, 1, 28, 28), (6, 5, 5), 1, 2, 1, 1), DIRECT),
+        (((1, 6, 14, 14), (16, 5, 5), 1, 0, 1, 1), DIRECT),
+        # 3x3 at stride 1: from ten channels on if the size is even, later where half a patch is thrown away.
+        (((1, 64, 56, 56), (64, 3, 3), 1, 1, 1, 1), FAST),
+        (((1, 10, 2, 2), (10, 3, 3), 1, 1, 1, 1), FAST),
+        (((1, 9, 2, 2), (9, 3, 3), 1, 1, 1, 1), DIRECT),
+        (((1, 3, 224, 224), (64, 3, 3), 1, 1, 1, 1), DIRECT),
+        (((1, 20, 7, 7), (20, 3, 3), 1, 1, 1, 1), FAST),
+        (((1, 19, 7, 7), (19, 3, 3), 1, 1, 1, 1), DIRECT),
+        (((1, 20, 7, 7), (20, 3, 3), 1, 0, 1, 1), ONLY_BACK),
+        (((1, 20, 5, 5), (20, 3, 3), 1, 2, 1, 1), ONLY_FORWARD),
+        (((1, 512, 1, 1), (512, 3, 3), 1, 1, 1, 1), DIRECT),
+        (((1, 512, 3, 3), (512, 3, 3), 1, 1, 1, 1), DIRECT),
+        (((1, 512, 5, 4), (512, 3, 3), 1, 1, 1, 1), FAST),
+        (((1, 512, 4, 1), (512, 3, 3), 1, (2, 1), 1, 1), DIRECT),
+        (((1, 64, 8, 8), (64, 3, 3), 1, 3, 1, 1), DIRECT),
+        (((1, 64, 8, 8), (64, 3, 3), 1, (0, 3), 1, 1), DIRECT),
+        (((1, 64, 8, 8), (64, 3, 3), 2, 1, 1, 1), DIRECT),
+        (((1, 64, 8, 8), (64, 3, 3), (1, 2), 1, 1, 1), DIRECT),
+        (((1, 64, 8, 8), (64, 3, 3), 1, 1, 2, 1), DIRECT),
+        (((1, 64, 8, 8), (64, 3, 3), 1, 1, 1, 2), DIRECT),
+        (((1, 64, 8, 8), (64, 3, 5), 1, 1, 1, 1), DIRECT),
+        (((1, 64, 8, 8), (64, 1, 3), 1, 1, 1, 1), DIRECT),
+        # 1x1
+        (((1, 64, 8, 8), (128, 1, 1), 1, 0, 1, 1), POINT),
+        (((1, 1, 1, 1), (1, 1, 1), 1, 0, 1, 1), POINT),
+        (((1, 4, 8, 8), (4, 1, 1), 1, 0, 3, 1), POINT),
+        (((1, 64, 8, 8), (128, 1, 1), 2, 0, 1, 1), DIRECT),
+        (((1, 64, 8, 8), (128, 1, 1), (1, 2), 0, 1, 1), DIRECT),
+        (((1, 64, 8, 8), (128, 1, 1), 1, (0, 1), 1, 1), DIRECT),
+        (((1, 64, 8, 8), (128, 1, 1), 1, 0, 1, 2), DIRECT),
+        # One filter for each channel, whatever the stride, the padding and the dilation.
+        (((1, 64, 8, 8), (64, 3, 3), 1, 1, 1, 64), DEPTH),
+        (((1, 2, 9, 9), (2, 7, 5), (2, 3), 4, (1, 2), 2), DEPTH),
+        (((1, 4, 8, 8), (4, 1, 1), 1, 0, 1, 4), DEPTH),
+        (((1, 4, 8, 8), (4, 5, 6), 1, 0, 1, 4), DIRECT),
+        (((1, 4, 8, 8), (8, 3, 3), 1, 0, 1, 4), DIRECT),
+        (((1, 1, 8, 8), (1, 3, 3), 1, 0, 1, 1), DIRECT),
+    ],
+    ids=lambda value: str(value) if isinstance(value[0], tuple) else value[0].__name__.split(".")[-1],
+)
+def test_the_choice(case, modules):
+    makers = convolution.forward, convolution.backward_input, convolution.backward_filter
+    chosen = tuple(type(make(geometry(case))).__module__ for make in makers)
+    assert chosen == tuple(module.__name__ for module in modules)
+
+
+@pytest.mark.parametrize("threads_wanted", [1, 4])
+def test_neither_dtype_nor_threads_nor_processor_take_part_in_the_choice(threads_wanted, threads, monkeypatch):
+    threads(threads_wanted)
+    monkeypatch.setattr("fastconv_kernels.tilesize.instruction_set", lambda: "generic")
+    for dtype in (np.float32, np.float64):
+        chosen = convolution.forward(geometry(WINOGRAD_PAYS["winograd"], dtype))
+        assert isinstance(chosen, winograd.Forward)
+
+
+def test_what_is_meant_to_pay_pays():
+    for case in WINOGRAD_PAYS.values():
+        found = geometry(case)
+        assert winograd.pays(found, found.output)
+        assert winograd.pays(found, found.image)
+    for table, module in ((POINTWISE, pointwise), (DEPTHWISE, depthwise)):
+        assert all(module.fits(geometry(case)) for case in table.values())
+    assert not pointwise.fits(geometry(CONVOLUTIONS["1x1 in groups"]))
+    assert not depthwise.fits(geometry(CONVOLUTIONS["depthwise, six taps wide"]))
+    assert not depthwise.fits(geometry(CONVOLUTIONS["depthwise multiplied"]))
+
+
+# -------------------------------------------------------------------------------------------- each file against conv2d
+
+
+def drawn(case, dtype, integers=False):
+    """Return x, weight, bias and dy for a case, of small integers if asked for."""
+    rng, found = np.random.default_rng(0), geometry(case)
+    (n, channels, *_), filters = case[0], case[1][0]
+    sizes = (n, channels, *found.image), found.weight, filters, (n, filters, *found.output)
+    return [(rng.integers(-4, 5, s) if integers else rng.standard_normal(s)).astype(dtype) for s in sizes]
+
+
+def packed(images):
+    return blocks.pack(images, blocks.empty(images.shape, images.dtype)).array
+
+
+def unpacked(array, n):
+    return blocks.unpack(blocks.Blocks(array, n))
+
+
+def run_forward(module, case, x, weight, bias, relu):
+    """Return equation (1) by one file's kernels."""
+    y = blocks.empty((len(x), len(weight), *geometry(case).output), x.dtype).array
+    module.Forward(geometry(case, x.dtype))(packed(x), weight, bias, y, relu)
+    return unpacked(y, len(x))
+
+
+def run_backward_input(module, case, dy, weight):
+    """Return equation (3) by one file's kernels."""
+    dx = blocks.empty(case[0], dy.dtype).array
+    module.BackwardInput(geometry(case, dy.dtype))(packed(dy), weight, dx)
+    return unpacked(dx, len(dy))
+
+
+def run_backward_filter(module, case, dy, x):
+    """Return all blocks' shares of equation (2) by one file's kernels."""
+    found = geometry(case, dy.dtype)
+    dyb, xb = packed(dy), packed(x)
+    shares = np.full((len(xb), *found.weight), np.nan, dy.dtype)
+    module.BackwardFilter(found)(dyb, xb, shares)
+    return shares
+
+
+def assert_same_bits(comp, ref):
+    np.testing.assert_array_equal(comp.view(np.uint8), ref.view(np.uint8))
+
+
+@pytest.mark.usefixtures("few_tiles")
+@each_float
+@parametrize(POINTWISE | DEPTHWISE)
+def test_pointwise_and_depthwise_have_the_direct_kernels_bits(case, dtype):
+    x, weight, bias, dy = drawn(case, dtype)
+    module = depthwise if case[5] > 1 else pointwise
+    for relu in (False, True):
+        comp, ref = (run_forward(each, case, x, weight, bias, relu) for each in (module, conv2d))
+        assert_same_bits(comp, ref)
+    comp, ref = (run_backward_input(each, case, dy, weight) for each in (module, conv2d))
+    assert_same_bits(comp, ref)
+    if module is depthwise:
+        comp, ref = (run_backward_filter(each, case, dy, x) for each in (module, conv2d))
+        assert_same_bits(comp, ref)
+
+
+@pytest.mark.usefixtures("few_tiles")
+@each_float
+@parametrize(WINOGRAD | {"many patches": ((1, 3, 12, 10), (2, 3, 3), 1, 1, 1, 1)})
+def test_winograd_equals_the_oracle_on_integers(case, dtype, monkeypatch):
+    """With room for a tile's patches, for some more, and for all of them."""
+    x, weight, bias, dy = drawn(case, dtype, integers=True)
+    padding = case[3]
+    y = reference.conv2d(x, weight, bias, 1, padding)
+    dx = reference.conv2d_backward_input(dy, weight, x.shape, 1, padding)
+    each = sum(weight.shape[:2]) * winograd.ELEMENTS * 16 * np.dtype(dtype).itemsize
+    for room in (0, 5 * each, 640 * 1024):
+        monkeypatch.setattr(winograd, "_SCRATCH", room)
+        np.testing.assert_array_equal(run_forward(winograd, case, x, weight, bias, False), y)
+        np.testing.assert_array_equal(run_forward(winograd, case, x, weight, bias, True), np.maximum(y, 0))
+        np.testing.assert_array_equal(run_backward_input(winograd, case, dy, weight), dx)
+
+
+def test_the_patches_of_a_task_fit_the_room_for_them(monkeypatch):
+    for channels, size in ((3, 12), (64, 56), (512, 7), (2048, 8)):
+        found = geometry(((1, channels, size, size), (channels, 3, 3), 1, 1, 1, 1))
+        for room in (0, 640 * 1024, 10**9):
+            monkeypatch.setattr(winograd, "_SCRATCH", room)
+            elements, rows, together, _ = winograd.Forward(found)._scratch
+            assert (elements, rows) == (16, 2 * channels + 1)
+            tile = winograd.choose(channels, winograd._patches(found.output))[1]
+            assert tile <= together <= winograd._patches(found.output)
+            assert together <= max(2 * tile - 1, tile + room // (elements * 2 * channels * 64))
+
+
+@pytest.mark.usefixtures("few_tiles")
+@each_float
+@parametrize(WINOGRAD_PAYS)
+def test_winograd_rounds_nearly_as_little_as_the_direct_sum(case, dtype):
+    """Of the largest sum of absolute terms in the image, for a patch's pixels meet in each of its outputs."""
+    x, weight, bias, dy = drawn(case, dtype)
+    padding = case[3]
+    forward = [reference.conv2d(f(x), f(weight), f(bias), 1, padding) for f in (np.asarray, np.abs)]
+    back = [reference.conv2d_backward_input(f(dy), f(weight), x.shape, 1, padding) for f in (np.asarray, np.abs)]
+    for comp, (ref, magnitude) in (
+        (run_forward(winograd, case, x, weight, bias, False), forward),
+        (run_backward_input(winograd, case, dy, weight), back),
+    ):
+        error = np.abs(comp - ref).max() / (np.finfo(dtype).eps * magnitude.max())
+        assert error < 3
+
+
+@pytest.mark.usefixtures("few_tiles")
+def test_winograd_is_the_sum_of_its_naive_patches(rng):
+    """Equation (31) as reference.py states it, channel by channel, rather than the convolution that it equals."""
+    case = WINOGRAD["even"]
+    x, weight, bias, _ = drawn(case, np.float64)
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    ref = np.zeros((len(x), len(weight), *geometry(case).output))
+    for n, f, i, j in np.ndindex(len(x), len(weight), ref.shape[2] // 2, ref.shape[3] // 2):
+        rows, columns = (slice(2 * start, 2 * start + 2) for start in (i, j))
+        for c in range(x.shape[1]):
+            patch = padded[n, c, 2 * i : 2 * i + 4, 2 * j : 2 * j + 4]
+            ref[n, f, rows, columns] += reference.winograd_patch(patch, weight[f, c])
+    comp = run_forward(winograd, case, x, weight, bias, False)
+    np.testing.assert_allclose(comp, ref + bias[:, None, None], rtol=0, atol=1e-14)
+
+
+@each_float
+def test_winograds_filters_are_packed_for_both_directions(dtype, rng):
+    k = rng.integers(-8, 9, (5, 3, 3, 3)).astype(dtype)
+    G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+    for flipped, filters in ((False, k), (True, k.swapaxes(0, 1)[:, :, ::-1, ::-1])):
+        count, channels = filters.shape[:2]
+        comp = np.full((2, 16, channels + 1, count - 1), np.nan, dtype)
+        winograd.pack_filters(k, comp, flipped)
+        ref = np.einsum("ua,fcab,vb->uvfc", G, filters, G).reshape(16, count, channels)
+        for t, start in enumerate((0, 1)):  # the second tile is moved back to end at the last filter
+            np.testing.assert_array_equal(comp[t, :, :-1], ref[:, start : start + count - 1].swapaxes(1, 2))
+
+
+@pytest.mark.usefixtures("few_tiles")
+@each_float
+@pytest.mark.parametrize("planted", [np.nan, np.inf])
+def test_what_is_not_finite_stays_in_its_image_and_its_patches(planted, dtype):
+    """Differences of pixels carry it to outputs that do not see it, but not out of the patches that hold it."""
+    case = (17, 2, 8, 8), (3, 3, 3), 1, 1, 1, 1
+    x, weight, bias, _ = drawn(case, dtype)
+    clean = run_forward(winograd, case, x, weight, bias, False)
+    x[16, 1, 4, 3] = planted
+    comp, ref = run_forward(winograd, case, x, weight, bias, False), reference.conv2d(x, weight, bias, 1, 1)
+    reached = ~np.isfinite(comp)
+    assert reached[~np.isfinite(ref)].all()
+    held = np.zeros(comp.shape, bool)
+    # Padded, the pixel is (5, 4): in the patches that start at rows 2 and 4, and at columns 2 and 4.
+    held[16, :, 2:6, 2:6] = True
+    assert not reached[~held].any()
+    np.testing.assert_array_equal(comp[~held], clean[~held])
+
+
+@pytest.mark.usefixtures("few_tiles")
+def test_scratch_left_by_another_operation_does_not_matter(monkeypatch):
+    """Kernels with scratch, one after the other, in memory full of NaN."""
+    raw = memory.scratch((2**20,), np.float32)
+    for module, case in (
+        (winograd, WINOGRAD["odd"]),
+        (depthwise, DEPTHWISE["depthwise, three taps"]),
+    ):
+        x, weight, bias, dy = drawn(case, np.float32, integers=True)
+        how = case[2:]
+        raw[...] = np.nan
+        np.testing.assert_array_equal(
+            run_forward(module, case, x, weight, bias, False), reference.conv2d(x, weight, bias, *how)
+        )
+        if module is depthwise:
+            raw[...] = np.nan
+            shares = run_backward_filter(module, case, dy, x)
+            ref = reference.conv2d_backward_filter(dy, x, weight.shape, *how)
+            np.testing.assert_array_equal(shares.sum(axis=0), ref)
+    assert np.shares_memory(raw, memory.scratch((1,), np.float32))
+
+
+# ---------------------------------------------------------------------------------------------------------- few images
+
+FEW = {
+    "one image": ((1, 3, 9, 7), (4, 3, 3), 1, 1, 1, 1),
+    "one pixel": ((1, 2, 1, 1), (3, 1, 3), 1, (0, 1), 1, 1),
+    "three images, dilated": ((3, 2, 8, 11), (3, 2, 3), 1, (0, 3), (3, 2), 1),
+    "eight images, strided": ((8, 2, 7, 9), (3, 3, 2), (2, 3), (1, 0), 1, 1),
+    "padding beyond filter": ((2, 2, 3, 4), (3, 2, 2), 1, (4, 3), 1, 1),
+    "winograd": ((1, 10, 6, 8), (11, 3, 3), 1, 1, 1, 1),
+    "winograd, two images": ((2, 12, 4, 6), (10, 3, 3), 1, (0, 2), 1, 1),
+}
+
+
+@pytest.mark.usefixtures("few_tiles")
+@each_float
+@parametrize(FEW)
+def test_images_cut_into_pieces_have_the_same_bits(case, dtype, monkeypatch):
+    found, images = geometry(case, dtype), case[0][0]
+    assert not pieces.pays(found, images), "these are small"
+    monkeypatch.setattr(pieces, "_LEAST", 0)
+    monkeypatch.setattr(pieces, "_LEAST_EACH", 0)
+    x, weight, bias, dy = drawn(case, dtype)
+    y, dx = blocks.empty(dy.shape, dtype).array, blocks.empty(x.shape, dtype).array
+    whole, cut = (convolution.forward(found, count) for count in (16, images))
+    assert isinstance(cut, pieces.Forward)
+    results = []
+    for run in (whole, cut):
+        run(packed(x), weight, bias, y, True)
+        results.append(unpacked(y, images))
+    assert_same_bits(*results)
+    whole, cut = (convolution.backward_input(found, count) for count in (16, images))
+    assert isinstance(cut, pieces.BackwardInput) == (found.stride == (1, 1))
+    results = []
+    for run in (whole, cut):
+        run(packed(dy), weight, dx)
+        results.append(unpacked(dx, images))
+    assert_same_bits(*results)
+
+
+@pytest.mark.usefixtures("few_tiles")
+@each_float
+@parametrize(FEW)
+def test_gradients_to_the_filters_add_up_over_pieces(case, dtype, monkeypatch):
+    """Not bit for bit, since the sum has another order; so on integers."""
+    monkeypatch.setattr(pieces, "_LEAST", 0)
+    monkeypatch.setattr(pieces, "_LEAST_EACH", 0)
+    x, weight, _, dy = drawn(case, dtype, integers=True)
+    run = convolution.backward_filter(geometry(case, dtype), len(x))
+    assert isinstance(run, pieces.BackwardFilter)
+    shares = np.full((1, *weight.shape), np.nan, dtype)
+    run(packed(dy), packed(x), shares)
+    np.testing.assert_array_equal(shares[0], reference.conv2d_backward_filter(dy, x, weight.shape, *case[2:]))
+
+
+def test_the_number_of_images_takes_part_only_where_it_must():
+    found = geometry(((1, 64, 28, 28), (64, 3, 3), 1, 1, 1, 1))
+    for images in (1, 8):
+        assert isinstance(convolution.forward(found, images), pieces.Forward)
+        assert isinstance(convolution.forward(found, images)._run, winograd.Forward)
+    for images in (9, 16, 17):
+        assert isinstance(convolution.forward(found, images), winograd.Forward)
+
+
+# ------------------------------------------------------------------------------------------------ the filters' two ways
+
+
+@pytest.mark.parametrize(
+    ("filters", "channels", "taps", "over"),
+    [
+        (6, 1, 5, "taps"),
+        (1, 1, 1, "taps"),
+        (16, 64, 1, "channels"),
+        (16, 8, 2, "channels"),
+    ],
+)
+def test_the_gradient_to_the_filters_runs_over_what_there_is_more_of(filters, channels, taps, over):
+    case = (1, channels, 9, 9), (filters, 2, taps), 1, 0, 1, 1
+    run = conv2d.BackwardFilter(geometry(case))._kernel
+    assert run.__name__ == ("conv2d_backward_filter_rows" if over == "taps" else "conv2d_backward_filter")
+
+
+@pytest.mark.usefixtures("few_tiles")
+@each_float
+@parametrize(CONVOLUTIONS)
+def test_the_gradient_to_the_filters_has_the_same_bits_both_ways(case, dtype):
+    found, (x, _, _, dy) = geometry(case, dtype), drawn(case, dtype)
+    filters, channels, _, taps = found.weight
+    shares = []
+    for kernel, columns in ((conv2d.backward_filter, channels), (conv2d.backward_filter_rows, taps)):
+        m, p = (1, 1) if columns < 3 else (min(2, filters // found.groups), 3)
+        dyb = packed(dy)
+        shares.append(np.full((len(dyb), *found.weight), np.nan, dtype))
+        kernel(m, p)(dyb, packed(x), shares[-1], *found.forward_lines())
+    assert_same_bits(*shares)
