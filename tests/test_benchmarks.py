@@ -80,7 +80,8 @@ def program(name, *arguments):
 @pytest.mark.parametrize("name", TINY)
 def test_a_program_prints_its_table(name):
     printed = program(name, *TINY[name])
-    for text in [*EXPECTED[name], "-: |", machine.describe()]:
+    here = machine.describe().rsplit(", ", 1)[0]  # between it and the date may be other libraries' versions
+    for text in [*EXPECTED[name], "-: |", here]:
         assert text in printed
 
 
