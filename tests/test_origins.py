@@ -73,7 +73,7 @@ def test_2700_digits_beat_the_posts_best_epoch(digits, make, theirs):
         y,
         epochs=10,
         batch_size=10,
-        optimizer=fc.SGD(0.05),
+        optimizer=fc.SGD(0.01, momentum=0.9),  # without momentum three of six seeds stop just below the post's LeNet
         schedule="one-cycle",
         validation_data=(x_val, y_val),
         verbose=False,
