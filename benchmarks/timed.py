@@ -45,7 +45,6 @@ def convolution_pass(size: int, batch: int = 128) -> Callable[[], None]:
     def run() -> None:
         layer.forward_blocks(x, work, True)
         layer.backward_blocks(dy, work, True)
-        work.sum_shares()
 
     return run
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastconv import blocks
 from fastconv.blocks import Blocks
-from fastconv.layers import Dropout, Layer, ReLU, Softmax, Workspace
+from fastconv.layers import Conv2d, Dropout, Layer, Linear, MaxPool2d, ReLU, Softmax, Workspace
 from fastconv.layers.base import Parameter
 from fastconv.shapes import Shape, ShapeError
 from fastconv_kernels import loss as loss_kernels
@@ -166,7 +166,8 @@ class Sequential(Layer):
             if fused and type(layer) is ReLU:
                 fused = False
                 continue
-            inner = work.inner()
+            # Somebody else's layer may change its gradients after ours wrote them, so they must be whole by then.
+            inner = work.inner() if type(layer) in _OURS else Workspace(work.dtype)
             try:
                 shape = layer.plan(shape, inner)
             except ShapeError as error:
@@ -174,9 +175,9 @@ class Sequential(Layer):
             follower = self.layers[number + 1] if number + 1 < len(self.layers) else None
             fused = inner.relu = layer.fuses_relu and type(follower) is ReLU
             work.steps.append((layer, inner))
-        for (_, before), (layer, inner) in pairwise(work.steps):
-            if before.relu and layer.gates_relu:
-                inner.gates, before.gated = before, True
+        for (layer, inner), (after, behind) in pairwise(work.steps):
+            if inner.relu and type(layer) in _OURS and type(after) is MaxPool2d:
+                behind.gates, inner.gated = inner, True
         return shape
 
     def forward_blocks(self, x: Blocks, work: Workspace, training: bool) -> Blocks:
@@ -193,6 +194,7 @@ class Sequential(Layer):
             if gradient is None:
                 raise TypeError(f"layer {number + 1} returned None although its input's gradient was asked for")
             gradient = layer.backward_blocks(gradient, inner, need_dx or number > 0)
+        work.sum_shares()
         return gradient
 
     # -------------------------------------------------------------------------------------------------------- batches
@@ -221,9 +223,7 @@ class Sequential(Layer):
         """Run the last training batch backwards, from lane blocks of the output's gradient."""
         if self._running is None:
             raise RuntimeError("Sequential.backward: no saved input; call forward(x, training=True) first")
-        dx = self.backward_blocks(dy, self._running.work, need_dx)
-        self._running.work.sum_shares()
-        return dx
+        return self.backward_blocks(dy, self._running.work, need_dx)
 
     def _plan_for(self, shape: Shape) -> "_Plan":
         plan = self._plans.get(shape)
@@ -413,6 +413,10 @@ class Sequential(Layer):
 def _is_pixels(x: object) -> bool:
     """Whether ``x`` holds uint8 pixels, in memory or mapped from a file; masked ones are for ``as_float`` to refuse."""
     return isinstance(x, np.ndarray) and x.dtype == np.uint8 and not isinstance(x, np.ma.MaskedArray)
+
+
+# Layers whose backward pass is known to end with its gradients.
+_OURS = (Conv2d, Linear, Sequential)
 
 
 class _Plan:

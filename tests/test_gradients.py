@@ -156,12 +156,12 @@ def test_a_layer_of_ones_own_is_checked_like_any_other(rng):
 
 
 def wrong(change):
-    """Return a Linear layer whose backward pass is changed afterwards: change(layer, dx, shares of the bias)."""
+    """Return a Linear layer whose backward pass is changed afterwards: change(layer, dx)."""
 
     class Wrong(fc.Linear):
         def backward_blocks(self, dy, work, need_dx):
             dx = super().backward_blocks(dy, work, need_dx)
-            change(self, dx.array, work.bias_shares)
+            change(self, dx.array)
             return dx
 
     layer = Wrong(4, 3)
@@ -176,11 +176,11 @@ def add(array, place, value):
 @pytest.mark.parametrize(
     ("change", "named", "difference"),
     [
-        (lambda layer, dx, shares: add(layer.weight.grad, (1, 2), 1e-3), "weight[1, 2]", 1e-3),
-        (lambda layer, dx, shares: add(layer.weight.grad, (2, 0), -2e-5), "weight[2, 0]", 2e-5),
-        (lambda layer, dx, shares: add(shares, (0, 2), 5), "bias[2]", 5),
+        (lambda layer, dx: add(layer.weight.grad, (1, 2), 1e-3), "weight[1, 2]", 1e-3),
+        (lambda layer, dx: add(layer.weight.grad, (2, 0), -2e-5), "weight[2, 0]", 2e-5),
+        (lambda layer, dx: add(layer.bias.grad, 2, 5), "bias[2]", 5),
         # Image 16 is lane 0 of the second block.
-        (lambda layer, dx, shares: add(dx, (1, 3, 0), -0.25), "x[16, 3]", 0.25),
+        (lambda layer, dx: add(dx, (1, 3, 0), -0.25), "x[16, 3]", 0.25),
     ],
 )
 def test_one_wrong_element_is_named_with_both_values_and_the_tolerance(change, named, difference, rng):
@@ -204,12 +204,12 @@ def test_one_wrong_element_is_named_with_both_values_and_the_tolerance(change, n
 @pytest.mark.parametrize(
     "change",
     [
-        lambda layer, dx, shares: add(layer.weight.grad, ..., 1e-5 * layer.weight.grad),
-        lambda layer, dx, shares: add(layer.weight.grad, ..., -layer.weight.grad),
-        lambda layer, dx, shares: layer.weight.grad.__setitem__(..., np.roll(layer.weight.grad, 1, axis=0)),
-        lambda layer, dx, shares: add(layer.weight.grad, (0, 0), np.nan),
-        lambda layer, dx, shares: add(dx, ..., np.inf),
-        lambda layer, dx, shares: dx.__setitem__(..., np.roll(dx, 1, axis=-1)),
+        lambda layer, dx: add(layer.weight.grad, ..., 1e-5 * layer.weight.grad),
+        lambda layer, dx: add(layer.weight.grad, ..., -layer.weight.grad),
+        lambda layer, dx: layer.weight.grad.__setitem__(..., np.roll(layer.weight.grad, 1, axis=0)),
+        lambda layer, dx: add(layer.weight.grad, (0, 0), np.nan),
+        lambda layer, dx: add(dx, ..., np.inf),
+        lambda layer, dx: dx.__setitem__(..., np.roll(dx, 1, axis=-1)),
     ],
     ids=["a factor 1.00001", "forgotten", "rows exchanged", "NaN", "infinite", "another image's"],
 )
@@ -220,7 +220,7 @@ def test_other_errors_are_found(change, rng):
 
 
 def test_the_right_layer_passes(rng):
-    assert fc.gradcheck(wrong(lambda layer, dx, shares: None), rng.standard_normal((17, 4))).worst < 0.5
+    assert fc.gradcheck(wrong(lambda layer, dx: None), rng.standard_normal((17, 4))).worst < 0.5
 
 
 # -------------------------------------------------------------------------------------------------------------- kinks

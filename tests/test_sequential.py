@@ -292,3 +292,21 @@ def test_pooling_passes_the_gradient_through_the_relu_before_it(window, stride, 
     if bias:
         np.testing.assert_allclose(convolution.bias.grad, dz.sum(axis=(0, 2, 3)), rtol=0, atol=100 * tolerance)
         assert convolution.bias.grad[2] == 0
+
+
+def test_a_layer_derived_from_ours_may_change_its_gradient(x):
+    class Halved(fc.Conv2d):
+        def backward_blocks(self, dy, work, need_dx):
+            dx = super().backward_blocks(dy, work, need_dx)
+            self.weight.grad /= 2
+            return dx
+
+    model, twin = small(), small()
+    halved = Halved(1, 4, 3)
+    changed = fc.Sequential(halved, *twin.layers[1:])
+    halved.weight.value, halved.bias.value = model.layers[0].weight.value, model.layers[0].bias.value
+    for each in (model, changed):
+        y = each.forward(x, training=True)
+        each.backward(np.ones_like(y))
+    np.testing.assert_allclose(2 * halved.weight.grad, model.layers[0].weight.grad, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(halved.bias.grad, model.layers[0].bias.grad, rtol=1e-5, atol=1e-5)

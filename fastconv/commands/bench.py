@@ -131,7 +131,6 @@ def _pair(
     def launch_backward() -> None:
         # Packed anew each time, because a layer may overwrite it: a few per cent of what is measured.
         gradient = layer.backward_blocks(blocks.pack(dy, packed), work, True)
-        work.sum_shares()
         assert gradient is not None
         outputs["dx"] = gradient
 

@@ -127,24 +127,27 @@ class Workspace:
         self.dtype = np.dtype(dtype)
         self._shares: list[tuple[np.ndarray, Parameter]] = []
         self._sums: Many | None = None
+        self._outermost = True
 
     def inner(self) -> "Workspace":
-        """Return a workspace for a layer inside this one."""
+        """Return a workspace for a layer inside this one, which leaves the sum of its shares to this one."""
         new = Workspace(self.dtype)
-        new._shares = self._shares
+        new._shares, new._outermost = self._shares, False
         return new
 
     def shares(self, parameter: Parameter, blocks: int) -> np.ndarray:
         """Return uninitialised memory, (blocks, *shape), for each lane block's share of the parameter's gradient.
 
-        ``backward_blocks`` writes it; the sum, in block order, is taken for all layers of a model at once.
+        ``backward_blocks`` writes it, and calls ``sum_shares`` when it is done.
         """
         shares = memory.empty((blocks, *parameter.shape), self.dtype)
         self._shares.append((shares, parameter))
         return shares
 
     def sum_shares(self) -> None:
-        """Write the sums of the shares, of this layer and of those inside it, into the parameters' gradients."""
+        """Write the shares' sums, in block order, into the parameters' gradients; the outermost does so for all."""
+        if not self._outermost:
+            return
         if self._sums is None and self._shares:
             self._sums = Many([(shares, parameter.grad) for shares, parameter in self._shares])
         if self._sums is not None:
@@ -175,9 +178,6 @@ class Layer:
     fuses_relu: ClassVar[bool] = False
     """Whether the layer heeds ``work.relu``."""
 
-    gates_relu: ClassVar[bool] = False
-    """Whether the layer heeds ``work.gates``."""
-
     dtype: np.dtype = np.dtype(np.float32)
     """What the layer computes in."""
 
@@ -206,7 +206,7 @@ class Layer:
         raise TypeError(f"{type(self).__name__} does not say how to compute: override forward_blocks")
 
     def backward_blocks(self, dy: Blocks, work: Workspace, need_dx: bool) -> Blocks | None:
-        """Write the parameters' gradients, or shares of them, and return the input's, or None if not ``need_dx``.
+        """Write the parameters' gradients and return the input's, or None if ``need_dx`` is false.
 
         ``dy`` is zero in the lanes that hold no image, and may be overwritten.
         """
@@ -345,7 +345,6 @@ class Layer:
         if dy.shape != shape:
             raise ShapeError(f"{name}.backward: expected dy of the output's shape {shape}, got {dy.shape}")
         dx = self.backward_blocks(blocks.pack(dy, buffer), work, need_dx=True)
-        work.sum_shares()
         if dx is None:
             raise TypeError(f"{name}.backward_blocks returned None although the input's gradient was asked for")
         return blocks.unpack(dx)

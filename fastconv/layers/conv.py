@@ -122,6 +122,7 @@ class Conv2d(Layer):
         if (work.relu or self.bias) and not work.gated:
             bias_backward(planes(dy.array), planes(work.y.array), work.relu, work.bias_shares)
         work.backward_filter(dy.array, work.x.array, work.weight_shares)
+        work.sum_shares()
         if not need_dx:
             return None
         work.backward_input(dy.array, self.weight.value, work.dx.array)

@@ -84,6 +84,7 @@ class Linear(Layer):
         if work.relu or self.bias:
             bias_backward(planes(dy.array), planes(work.y.array), work.relu, work.bias_shares)
         work.matrix.backward_weight(dy.array, work.x.array, self.weight.grad)
+        work.sum_shares()
         if not need_dx:
             return None
         work.matrix.backward_input(dy.array, self.weight.value, work.dx.array)

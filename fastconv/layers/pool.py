@@ -63,8 +63,6 @@ class MaxPool2d(_Pool2d):
         If an argument is not one or two whole numbers.
     """
 
-    gates_relu = True
-
     def plan(self, shape: Shape, work: Workspace) -> Shape:
         """Check the input's shape; see ``Layer.plan``."""
         out = super().plan(shape, work)
