@@ -111,7 +111,9 @@ def watched(launches: list[Seen]) -> Generator[None, None, None]:
     def watch(dispatcher: CPUDispatcher, *arguments: Any) -> Any:
         began = perf_counter()
         result = call(dispatcher, *arguments)
-        launches.append(Seen(dispatcher.__name__, arguments, perf_counter() - began))
+        seconds = perf_counter() - began
+        own = arguments[1:] if isinstance(arguments[0], int) else arguments  # a crew's size comes first
+        launches.append(Seen(dispatcher.__name__, own, seconds))
         return result
 
     with patch.object(CPUDispatcher, "__call__", watch):

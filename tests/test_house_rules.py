@@ -140,7 +140,8 @@ def test_kernels_import_nothing_of_fastconv(path):
 TOOLS = {
     "cache": set(),
     "tile": set(),
-    "runtime": {"cache"},
+    "crew": {"tile"},
+    "runtime": {"cache", "crew"},
     "tilesize": {"tile"},
     "memory": {"runtime"},
     "exponential": {"runtime"},
@@ -247,15 +248,17 @@ def test_a_kernel_says_what_it_computes_and_why_it_is_free_of_races(path, functi
 
 @each_kernel
 def test_prange_is_for_parallel_kernels_and_comes_once(path, function, parallel):
-    uses = sum(isinstance(n, ast.Call) and ast.unparse(n.func) == "prange" for n in ast.walk(function))
-    assert uses == (1 if parallel else 0)
+    uses = [n for n in ast.walk(function) if isinstance(n, ast.Call) and ast.unparse(n.func) == "prange"]
+    assert len(uses) == (1 if parallel else 0)
+    assert ("crew" in [a.arg for a in function.args.args[:1]]) == parallel
+    assert all(ast.unparse(use.args[0]) == "crew" for use in uses)
 
 
 @each_kernel
 def test_no_sum_runs_across_tasks(path, function, parallel):
     """What is added to inside a prange was made inside it.
 
-    ``s += ...`` on a name from outside is a reduction, whose order Numba leaves to the threads, and ``a[i] += ...`` on
+    ``s += ...`` on a name from outside is a reduction, of which each worker would have a part, and ``a[i] += ...`` on
     an argument is a race unless the task is part of the index: a task adds to a view of its own.
     """
     arguments = {argument.arg for argument in function.args.args}

@@ -106,23 +106,66 @@ def test_a_fork_pool_works_or_says_why_not(layer):
     assert said == ("spawn" if layer == "omp" else "worked")
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_forked_child_needs_no_pool_for_one_thread(layer):
+    code = """
+    work()
+    child = os.fork()
+    if child == 0:
+        fc.set_num_threads(1)
+        work()
+        os._exit(0)
+    print(os.waitpid(child, 0)[1])
+    """
+    assert succeed(PRELUDE + dedent(code), NUMBA_THREADING_LAYER=layer, timeout=120) == "0"
+
+
+COUNT = """
+from fastconv_kernels.crew import prange
+from fastconv_kernels.runtime import kernel
+
+@kernel()
+def count_workers(crew, workers, n):
+    for task in prange(crew, n):
+        workers[task] = crew.workers
+
+def look():
+    workers = np.zeros(1000)
+    count_workers(workers, 1000)
+    assert (workers == workers[0]).all()
+    seen.append(int(workers[0]))
+
+seen = []
+"""
+
+
 def test_the_thread_count_holds_for_every_python_thread():
     code = """
-    import numba
     fc.set_num_threads(3)
     fc.set_num_threads(1)
-    work()
-    seen = []
-    def look():
-        work()
-        seen.append(numba.get_num_threads())
     thread = threading.Thread(target=look); thread.start(); thread.join()
     fc.set_num_threads(3)
     look()
     thread = threading.Thread(target=look); thread.start(); thread.join()
     print(*seen, fc.get_num_threads())
     """
-    assert succeed(PRELUDE + dedent(code)) == "1 3 3 3"
+    assert succeed(PRELUDE + COUNT + dedent(code)) == "1 3 3 3"
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_error_in_a_task_reaches_the_caller(threads):
+    """Kernels raise nothing, but Numba's check of bounds does."""
+    code = f"""
+    fc.set_num_threads({threads})
+    look()
+    try:
+        count_workers(np.zeros(10), 11)
+    except IndexError as error:
+        print(error)
+    """
+    said = succeed(PRELUDE + COUNT + dedent(code), NUMBA_BOUNDSCHECK="1")
+    assert said == "index is out of bounds"
 
 
 @pytest.mark.parametrize("count", [0, -1, 10_000, 1.5, True, "2", None])

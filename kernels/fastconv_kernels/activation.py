@@ -13,34 +13,34 @@ again, not stored, on the way back (Salmon et al. 2011, "Parallel random numbers
 """
 
 import numpy as np
-from numba import prange
 
+from fastconv_kernels.crew import prange
 from fastconv_kernels.runtime import kernel
 from fastconv_kernels.tile import LANES, gated, rectified, store, vectors
 
 
 @kernel()
-def relu_forward(x, y):
+def relu_forward(crew, x, y):
     """Write equation (15) into ``y``; both float[B, S, 16].
 
     Notes
     -----
     Race-free: task b is the only writer of ``y[b]``.
     """
-    for b in prange(x.shape[0]):
+    for b in prange(crew, x.shape[0]):
         for s in range(x.shape[1]):
             store(rectified(vectors(x, (b, s), 1, 1, 1)), y, (b, s), 0, 1, 1, 1, 1)
 
 
 @kernel()
-def relu_backward(dy, y, dx):
+def relu_backward(crew, dy, y, dx):
     """Write equation (16) into ``dx``; all float[B, S, 16].
 
     Notes
     -----
     Race-free: task b is the only writer of ``dx[b]``.
     """
-    for b in prange(dy.shape[0]):
+    for b in prange(crew, dy.shape[0]):
         for s in range(dy.shape[1]):
             kept = gated(vectors(dy, (b, s), 1, 1, 1), vectors(y, (b, s), 1, 1, 1))
             store(kept, dx, (b, s), 0, 1, 1, 1, 1)
@@ -58,7 +58,7 @@ def _hash(key, number):
 
 
 @kernel()
-def dropout(x, y, key, threshold, scale):
+def dropout(crew, x, y, key, threshold, scale):
     """Write equation (30) into ``y``; the same call with dy and dx is its gradient.
 
     Parameters
@@ -78,7 +78,7 @@ def dropout(x, y, key, threshold, scale):
     """
     B, S, _ = x.shape
     factor = x.dtype.type(scale)
-    for b in prange(B):
+    for b in prange(crew, B):
         for s in range(S):
             for lane in range(LANES):
                 number = np.uint64((b * LANES + lane) * S + s)

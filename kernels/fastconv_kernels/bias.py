@@ -8,15 +8,14 @@ Equation numbers are those of docs/backprop.md.  A layer y = max(0, z), z = ... 
     db[f] = sum of dz[n, f, ...] over everything but f                           (4)
 """
 
-from numba import prange
-
+from fastconv_kernels.crew import prange
 from fastconv_kernels.many import part
 from fastconv_kernels.runtime import kernel
 from fastconv_kernels.tile import gated, plus, store, store_lane_sums, vectors, zeros
 
 
 @kernel()
-def bias_backward(dy, y, relu, shares):
+def bias_backward(crew, dy, y, relu, shares):
     """Gate ``dy`` in place by equation (16) if ``relu``, and write each block's share of equation (4).
 
     Parameters
@@ -34,7 +33,7 @@ def bias_backward(dy, y, relu, shares):
     Race-free: task (b, f) is the only writer of ``dy[b, f]`` and ``shares[b, f]``.
     """
     B, F, S, _ = dy.shape
-    for task in prange(B * F):
+    for task in prange(crew, B * F):
         b, f = task // F, task % F
         acc = zeros(dy, 1, 1)
         for s in range(S):
@@ -47,7 +46,7 @@ def bias_backward(dy, y, relu, shares):
 
 
 @kernel()
-def sum_shares(arrays, tasks, like, B):
+def sum_shares(crew, arrays, tasks, like, B):
     """Add the blocks' shares of every gradient in block order: total = shares[0] + shares[1] + ...
 
     Parameters
@@ -61,10 +60,12 @@ def sum_shares(arrays, tasks, like, B):
     -----
     Race-free: each task is the only writer of its chunk of a total; each sum has one order.
     """
-    for task in prange(tasks.shape[0]):
+    for task in prange(crew, tasks.shape[0]):
         group, start, stop, K = tasks[task]
         sums = part(arrays[group, 1], start, stop, like)
-        sums[:] = part(arrays[group, 0], start, stop, like)
+        share = part(arrays[group, 0], start, stop, like)
+        for k in range(sums.shape[0]):
+            sums[k] = share[k]
         for b in range(1, B):
             share = part(arrays[group, 0], b * K + start, b * K + stop, like)
             for k in range(sums.shape[0]):

@@ -39,9 +39,9 @@ from math import gcd
 from typing import NamedTuple
 
 import numpy as np
-from numba import prange
 
 from fastconv_kernels import memory
+from fastconv_kernels.crew import prange
 from fastconv_kernels.runtime import kernel
 from fastconv_kernels.tile import (
     outer_fma,
@@ -191,7 +191,7 @@ def forward(M, P):
     """Make the kernel of equations (1) and (6) for tiles of M filters by P pixels; F >= M and OW >= P."""
 
     @kernel()
-    def conv2d_forward(x, packed, bias, y, rows, columns, relu):
+    def conv2d_forward(crew, x, packed, bias, y, rows, columns, relu):
         """Write equation (1), and max(0, that) if ``relu``, into the rows and columns of ``y`` that the lines name.
 
         Parameters
@@ -217,7 +217,7 @@ def forward(M, P):
         F = y.shape[1] // G
         sh, dh, oh, first_row, row_spacing, OH = rows
         sw, dw, ow, first_column, column_spacing, OW = columns
-        for task in prange(B * OH):
+        for task in prange(crew, B * OH):
             b, i = task // OH, task % OH
             image, response = x[b], y[b]
             top = i * sh + oh
@@ -252,7 +252,7 @@ def backward_filter(M, P):
     """Make the kernel of equation (2) for tiles of M filters by P channels; F >= M and C >= P."""
 
     @kernel()
-    def conv2d_backward_filter(dy, x, shares, rows, columns):
+    def conv2d_backward_filter(crew, dy, x, shares, rows, columns):
         """Write each block's share of equation (2); ``bias.sum_shares`` adds them in block order.
 
         Parameters
@@ -280,7 +280,7 @@ def backward_filter(M, P):
         T, D = -(-F // M), -(-C // P)
         sh, dh, oh = rows[:3]
         sw, dw, ow = columns[:3]
-        for task in prange(B * G * T * D):
+        for task in prange(crew, B * G * T * D):
             b, g, t, d = task // (G * T * D), task // (T * D) % G, task // D % T, task % D
             image, response, share = x[b], dy[b], shares[b]
             f, c = g * F + min(t * M, F - M), min(d * P, C - P)
@@ -308,7 +308,7 @@ def backward_filter_rows(M, P):
     """Make the kernel of equation (2) for tiles of M filters by P taps of a row: for few channels; KW >= P."""
 
     @kernel()
-    def conv2d_backward_filter_rows(dy, x, shares, rows, columns):
+    def conv2d_backward_filter_rows(crew, dy, x, shares, rows, columns):
         """Do what ``conv2d_backward_filter`` does, with the same arguments and the same bits.
 
         Notes
@@ -324,7 +324,7 @@ def backward_filter_rows(M, P):
         T = -(-F // M)
         sh, dh, oh = rows[:3]
         sw, dw, ow = columns[:3]
-        for task in prange(B * G * T * C):
+        for task in prange(crew, B * G * T * C):
             b, g, t, c = task // (G * T * C), task // (T * C) % G, task // C % T, task % C
             image, response, share = x[b], dy[b], shares[b]
             f = g * F + min(t * M, F - M)

@@ -8,9 +8,9 @@ sums of a row of outputs, or of the taps, wait in the first-level cache.
 from functools import lru_cache
 
 import numpy as np
-from numba import get_thread_id, prange
 
 from fastconv_kernels import memory
+from fastconv_kernels.crew import prange
 from fastconv_kernels.runtime import kernel
 from fastconv_kernels.tile import (
     LANES,
@@ -33,7 +33,7 @@ def forward(P):
     """Make the kernel of equations (1) and (6) for tiles of P pixels."""
 
     @kernel()
-    def depthwise_forward(x, k, bias, y, rows, columns, relu):
+    def depthwise_forward(crew, x, k, bias, y, rows, columns, relu):
         """Write equation (1), and max(0, that) if ``relu``, into the rows and columns of ``y`` that the lines name.
 
         Parameters
@@ -55,7 +55,7 @@ def forward(P):
         KH, KW = k.shape[1:]
         sh, dh, oh, first_row, row_spacing, OH = rows
         sw, dw, ow, first_column, column_spacing, OW = columns
-        for task in prange(B * C):
+        for task in prange(crew, B * C):
             b, c = task // C, task % C
             image, response = x[b, c], y[b, c]
             for i in range(OH):
@@ -92,7 +92,7 @@ def backward_filter(P):
     """Make the kernel of equation (2) for filters P taps wide."""
 
     @kernel()
-    def depthwise_backward_filter(dy, x, shares, rows, columns, scratch):
+    def depthwise_backward_filter(crew, dy, x, shares, rows, columns, scratch):
         """Write each block's share of equation (2); ``bias.sum_shares`` adds them in block order.
 
         Parameters
@@ -117,9 +117,9 @@ def backward_filter(P):
         KH = shares.shape[2]
         sh, dh, oh = rows[:3]
         sw, dw, ow = columns[:3]
-        for task in prange(B * C):
+        for task in prange(crew, B * C):
             b, c = task // C, task % C
-            image, response, share, sums = x[b, c], dy[b, c], shares[b, c], scratch[get_thread_id()]
+            image, response, share, sums = x[b, c], dy[b, c], shares[b, c], scratch[crew.worker]
             sums[:] = 0
             for i in range(OH):
                 for u in range(KH):

@@ -5,8 +5,7 @@ block of a ragged batch is filled up with zeros.  Planes are walked in strips, b
 touches a new cache line each: a strip of lines stays in the first-level cache until all sixteen lanes have filled it.
 """
 
-from numba import get_thread_id, prange
-
+from fastconv_kernels.crew import prange
 from fastconv_kernels.runtime import kernel
 from fastconv_kernels.tile import LANES, store, transposed, vectors
 
@@ -14,7 +13,7 @@ STRIP = 128
 
 
 @kernel()
-def pack_pixels(images, index, table, x, scratch):
+def pack_pixels(crew, images, index, table, x, scratch):
     """Look up every pixel of the chosen images in a table: uint8 becomes normalised float in one pass.
 
     Parameters
@@ -35,9 +34,9 @@ def pack_pixels(images, index, table, x, scratch):
     """
     B, C, S, _ = x.shape
     n = index.shape[0]
-    for task in prange(B * C):
+    for task in prange(crew, B * C):
         b, c = task // C, task % C
-        plane, values, square = x[b, c], table[c], scratch[get_thread_id()]
+        plane, values, square = x[b, c], table[c], scratch[crew.worker]
         square[:] = 0
         real = min(LANES, n - b * LANES)
         for start in range(0, S - LANES + 1, LANES):
@@ -53,7 +52,7 @@ def pack_pixels(images, index, table, x, scratch):
 
 
 @kernel()
-def pack(images, index, x):
+def pack(crew, images, index, x):
     """Copy the chosen images, float[N, C, S], into lane blocks; arguments as in ``pack_pixels``.
 
     Notes
@@ -62,7 +61,7 @@ def pack(images, index, x):
     """
     B, C, S, _ = x.shape
     n = index.shape[0]
-    for task in prange(B * C):
+    for task in prange(crew, B * C):
         b, c = task // C, task % C
         for start in range(0, S, STRIP):
             strip = x[b, c, start : start + STRIP]
@@ -77,7 +76,7 @@ def pack(images, index, x):
 
 
 @kernel()
-def unpack(x, images):
+def unpack(crew, x, images):
     """Copy the real images of lane blocks, float[B, C, S, 16], to ``images``, float[n, C, S].
 
     Notes
@@ -85,7 +84,7 @@ def unpack(x, images):
     Race-free: task (image, channel) is the only writer of its plane.
     """
     n, C, S = images.shape
-    for task in prange(n * C):
+    for task in prange(crew, n * C):
         number, c = task // C, task % C
         plane = x[number // LANES, c]
         for s in range(S):

@@ -20,9 +20,8 @@ Equation numbers are those of docs/backprop.md. ::
 
 from functools import lru_cache
 
-from numba import prange
-
 from fastconv_kernels import memory
+from fastconv_kernels.crew import prange
 from fastconv_kernels.runtime import kernel
 from fastconv_kernels.tile import (
     LANES,
@@ -45,7 +44,7 @@ def forward(M, P):
     """Make the kernel of equation (11) for tiles of M outputs by P blocks; J >= M and B >= P."""
 
     @kernel()
-    def linear_forward(x, w, bias, y, relu):
+    def linear_forward(crew, x, w, bias, y, relu):
         """Write equation (11), and max(0, that) if ``relu``, into ``y``.
 
         Parameters
@@ -65,7 +64,7 @@ def forward(M, P):
         B, I, _ = x.shape
         J = w.shape[0]
         T, Q = -(-J // M), -(-B // P)
-        for task in prange(T * Q):
+        for task in prange(crew, T * Q):
             # Neighbouring tasks share the tile's weights, which stay in the first-level cache.
             j, b = min(task // Q * M, J - M), min(task % Q * P, B - P)
             acc = spread(bias, j, M, P)
@@ -83,7 +82,7 @@ def backward_input(M, P):
     """Make the kernel of equation (12) for tiles of M inputs by P blocks; I >= M and B >= P."""
 
     @kernel()
-    def linear_backward_input(dy, w, dx):
+    def linear_backward_input(crew, dy, w, dx):
         """Write equation (12) into ``dx``.
 
         Parameters
@@ -100,7 +99,7 @@ def backward_input(M, P):
         B, J, _ = dy.shape
         I = w.shape[1]
         T, Q = -(-I // M), -(-B // P)
-        for task in prange(T * Q):
+        for task in prange(crew, T * Q):
             i, b = min(task // Q * M, I - M), min(task % Q * P, B - P)
             acc = zeros(dy, M, P)
             for j in range(J):
@@ -111,7 +110,7 @@ def backward_input(M, P):
 
 
 @kernel()
-def transpose_lanes(x, xt):
+def transpose_lanes(crew, x, xt):
     """Turn lanes into rows: xt[16*b + lane, i] = x[b, i, lane], and 0 in the columns past the last feature.
 
     Parameters
@@ -126,7 +125,7 @@ def transpose_lanes(x, xt):
     """
     B = x.shape[0]
     T = xt.shape[1] // LANES
-    for task in prange(B * T):
+    for task in prange(crew, B * T):
         b, start = task // T, task % T * LANES
         square = transposed(padded_vectors(x, (b, start), 1, 1, LANES))
         store(square, xt, (b * LANES, start), 0, LANES, 0, 1, 1)
@@ -137,7 +136,7 @@ def backward_weight(M, P):
     """Make the kernel of equation (13) for tiles of M outputs by 16 P inputs; J >= M and ceil(I/16) >= P."""
 
     @kernel()
-    def linear_backward_weight(dy, xt, dw):
+    def linear_backward_weight(crew, dy, xt, dw):
         """Write equation (13) into ``dw``.
 
         Parameters
@@ -157,7 +156,7 @@ def backward_weight(M, P):
         J, I = dw.shape
         columns = xt.shape[1] // LANES
         T, Q = -(-J // M), -(-columns // P)
-        for task in prange(T * Q):
+        for task in prange(crew, T * Q):
             j, i = min(task // Q * M, J - M), min(task % Q * P, columns - P) * LANES
             acc = zeros(dy, M, P)
             for b in range(B):

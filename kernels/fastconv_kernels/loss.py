@@ -22,15 +22,15 @@ Exponentials of differences to the largest logit never overflow, so logits of 1e
 """
 
 import numpy as np
-from numba import prange
 
+from fastconv_kernels.crew import prange
 from fastconv_kernels.exponential import exp, log
 from fastconv_kernels.runtime import kernel
 from fastconv_kernels.tile import LANES
 
 
 @kernel()
-def softmax_forward(z, p, take_log):
+def softmax_forward(crew, z, p, take_log):
     """Write equation (17), or (19) if ``take_log``, into ``p``; both float[B, K, S, 16].
 
     Notes
@@ -38,7 +38,7 @@ def softmax_forward(z, p, take_log):
     Race-free: task (b, s) is the only writer of ``p[b, :, s]``.
     """
     B, K, S, _ = z.shape
-    for task in prange(B * S):
+    for task in prange(crew, B * S):
         b, s = task // S, task % S
         for lane in range(LANES):
             largest = z[b, 0, s, lane]
@@ -53,7 +53,7 @@ def softmax_forward(z, p, take_log):
 
 
 @kernel()
-def softmax_backward(dp, p, dz):
+def softmax_backward(crew, dp, p, dz):
     """Write equation (18) into ``dz``; all float[B, K, S, 16].
 
     Notes
@@ -61,7 +61,7 @@ def softmax_backward(dp, p, dz):
     Race-free: task (b, s) is the only writer of ``dz[b, :, s]``.
     """
     B, K, S, _ = dp.shape
-    for task in prange(B * S):
+    for task in prange(crew, B * S):
         b, s = task // S, task % S
         for lane in range(LANES):
             inner = 0.0
@@ -72,7 +72,7 @@ def softmax_backward(dp, p, dz):
 
 
 @kernel()
-def cross_entropy(z, labels, smoothing, dz, losses, hits):
+def cross_entropy(crew, z, labels, smoothing, dz, losses, hits):
     """Write equation (21) into ``dz``, and each block's part of equation (20) and of the right answers.
 
     Parameters
@@ -96,7 +96,7 @@ def cross_entropy(z, labels, smoothing, dz, losses, hits):
     B, K, _ = z.shape
     n = labels.shape[0]
     spread = smoothing / K
-    for b in prange(B):
+    for b in prange(crew, B):
         loss, hit = 0.0, 0
         for lane in range(LANES):
             if b * LANES + lane >= n:
@@ -128,7 +128,7 @@ def cross_entropy(z, labels, smoothing, dz, losses, hits):
 
 
 @kernel()
-def mean_squared_error(y, target, n, dy, losses):
+def mean_squared_error(crew, y, target, n, dy, losses):
     """Write equation (23) into ``dy``, and each block's sum of squares for equation (22).
 
     Parameters
@@ -146,7 +146,7 @@ def mean_squared_error(y, target, n, dy, losses):
     Race-free: task b is the only writer of ``dy[b]`` and ``losses[b]``.
     """
     B, S, _ = y.shape
-    for b in prange(B):
+    for b in prange(crew, B):
         loss = 0.0
         for s in range(S):
             for lane in range(LANES):

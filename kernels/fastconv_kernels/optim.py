@@ -11,14 +11,14 @@ Equations (24) to (26) of docs/backprop.md, in PyTorch's form.  w is the paramet
 """
 
 import numpy as np
-from numba import prange
 
+from fastconv_kernels.crew import prange
 from fastconv_kernels.many import part
 from fastconv_kernels.runtime import kernel
 
 
 @kernel()
-def sgd(arrays, tasks, like, lr, momentum, nesterov, weight_decay):
+def sgd(crew, arrays, tasks, like, lr, momentum, nesterov, weight_decay):
     """Write equation (24) into value and velocity of every group.
 
     Parameters
@@ -34,7 +34,7 @@ def sgd(arrays, tasks, like, lr, momentum, nesterov, weight_decay):
     Race-free: each task is the only writer of its chunk, and no element looks at another.
     """
     rate, mu, decay = like.dtype.type(lr), like.dtype.type(momentum), like.dtype.type(weight_decay)
-    for task in prange(tasks.shape[0]):
+    for task in prange(crew, tasks.shape[0]):
         group, start, stop, _ = tasks[task]
         velocities = part(arrays[group, 0], start, stop, like)
         grads = part(arrays[group, 1], start, stop, like)
@@ -47,7 +47,7 @@ def sgd(arrays, tasks, like, lr, momentum, nesterov, weight_decay):
 
 
 @kernel()
-def adam(arrays, tasks, like, lr, beta1, beta2, eps, weight_decay, decoupled, correction1, correction2):
+def adam(crew, arrays, tasks, like, lr, beta1, beta2, eps, weight_decay, decoupled, correction1, correction2):
     """Write equation (25), or (26) if ``decoupled``, into value, mean and square of every group.
 
     Parameters
@@ -69,7 +69,7 @@ def adam(arrays, tasks, like, lr, beta1, beta2, eps, weight_decay, decoupled, co
     rate, root = like.dtype.type(lr / correction1), like.dtype.type(correction2)
     coupled = like.dtype.type(0.0 if decoupled else weight_decay)
     shrink = like.dtype.type(1.0 - lr * weight_decay if decoupled else 1.0)
-    for task in prange(tasks.shape[0]):
+    for task in prange(crew, tasks.shape[0]):
         group, start, stop, _ = tasks[task]
         means = part(arrays[group, 0], start, stop, like)
         squares = part(arrays[group, 1], start, stop, like)

@@ -7,9 +7,8 @@ the same bits, because every output is the same sum in the same order.
 Symbols are those of conv2d.py.  An image has GH x GW pieces of PH x PW outputs; the last ones may hang over its edges.
 """
 
-from numba import prange
-
 from fastconv_kernels import memory
+from fastconv_kernels.crew import prange
 from fastconv_kernels.runtime import kernel
 from fastconv_kernels.tile import LANES
 
@@ -17,7 +16,7 @@ MOST_IMAGES = LANES // 2
 
 
 @kernel()
-def cut(x, n, grid, step, offset, pieces):
+def cut(crew, x, n, grid, step, offset, pieces):
     """Copy pieces of images into lanes of their own: piece (a, b) of image m into lane (m*GH + a)*GW + b.
 
     Parameters
@@ -38,7 +37,7 @@ def cut(x, n, grid, step, offset, pieces):
     """
     _, C, H, W, _ = x.shape
     h, w = pieces.shape[2:4]
-    for c in prange(C):
+    for c in prange(crew, C):
         pieces[0, c] = 0
         for m in range(n):
             for a in range(grid[0]):
@@ -51,7 +50,7 @@ def cut(x, n, grid, step, offset, pieces):
 
 
 @kernel()
-def join(pieces, n, grid, y):
+def join(crew, pieces, n, grid, y):
     """Put pieces together: the inverse of ``cut`` where they neither overlap nor leave gaps.
 
     Parameters
@@ -68,7 +67,7 @@ def join(pieces, n, grid, y):
     """
     _, F, OH, OW, _ = y.shape
     h, w = pieces.shape[2:4]
-    for f in prange(F):
+    for f in prange(crew, F):
         for i in range(OH):
             row, a = y[0, f, i], i // h
             row[:] = 0

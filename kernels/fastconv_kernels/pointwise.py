@@ -7,10 +7,10 @@ so a task works through pixels that stay in the second-level cache, with all fil
 from functools import lru_cache
 
 import numpy as np
-from numba import prange
 
 from fastconv_kernels import memory
 from fastconv_kernels.conv2d import pack_backward_input, pack_forward, packed_shape
+from fastconv_kernels.crew import prange
 from fastconv_kernels.runtime import kernel
 from fastconv_kernels.tile import LANES, outer_fma, rectified, spread, store, vectors, weights
 from fastconv_kernels.tilesize import choose
@@ -21,7 +21,7 @@ def forward(M, P):
     """Make the kernel of equation (1) for tiles of M filters by P pixels; F >= M and Q >= P."""
 
     @kernel()
-    def pointwise_forward(x, packed, bias, y, relu, Q):
+    def pointwise_forward(crew, x, packed, bias, y, relu, Q):
         """Write equation (1), and max(0, that) if ``relu``, into ``y``.
 
         Parameters
@@ -44,7 +44,7 @@ def forward(M, P):
         B, C, S, _ = x.shape
         T, F = packed.shape[0], y.shape[1]
         shares = -(-S // Q)
-        for task in prange(B * shares):
+        for task in prange(crew, B * shares):
             b, first = task // shares, min(task % shares * Q, S - Q)
             image, response = x[b], y[b]
             for t in range(T):

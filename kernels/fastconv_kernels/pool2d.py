@@ -24,8 +24,8 @@ NaN is larger than everything, as in PyTorch.  The divisor is PyTorch's: the win
 from functools import lru_cache
 
 import numpy as np
-from numba import prange
 
+from fastconv_kernels.crew import prange
 from fastconv_kernels.runtime import kernel
 from fastconv_kernels.tile import (
     divided,
@@ -63,7 +63,7 @@ def max_pool2d_forward(P):
     """Make the kernel of equation (7) for P windows of a row at a time, which must lie inside the image if P > 1."""
 
     @kernel()
-    def max_pool2d_forward(x, y, place, window, stride, padding):
+    def max_pool2d_forward(crew, x, y, place, window, stride, padding):
         """Write equation (7) into ``y``, and which tap won into ``place`` unless that is empty.
 
         Parameters
@@ -83,7 +83,7 @@ def max_pool2d_forward(P):
         OH, OW = y.shape[2:4]
         KW = window[1]
         remember = place.shape[0] > 0
-        for task in prange(B * C):
+        for task in prange(crew, B * C):
             b, c = task // C, task % C
             image = x[b, c]
             for i in range(OH):
@@ -112,7 +112,7 @@ def windows_together(width, out, taps, stride, padding):
 
 
 @kernel()
-def max_pool2d_backward(dy, place, y, dx, window, stride, padding, shares):
+def max_pool2d_backward(crew, dy, place, y, dx, window, stride, padding, shares):
     """Write equation (8) into ``dx``; with a ``y``, equation (16) too, and the bias's share (4) of what is written.
 
     Where the layer before ends in ReLU, the gradient passes that as well.  At the maximum, ReLU's output is this
@@ -141,7 +141,7 @@ def max_pool2d_backward(dy, place, y, dx, window, stride, padding, shares):
     relu = y.shape[0] > 0
     apart = stride[0] >= KH and stride[1] >= KW
     covered = stride == window and padding == (0, 0) and H == OH * KH and W == OW * KW
-    for task in prange(B * C):
+    for task in prange(crew, B * C):
         b, c = task // C, task % C
         image = dx[b, c]
         if not covered:
@@ -169,7 +169,7 @@ def max_pool2d_backward(dy, place, y, dx, window, stride, padding, shares):
 
 
 @kernel()
-def avg_pool2d_forward(x, y, window, stride, padding, count_include_pad):
+def avg_pool2d_forward(crew, x, y, window, stride, padding, count_include_pad):
     """Write equation (9) into ``y``.
 
     Parameters
@@ -186,7 +186,7 @@ def avg_pool2d_forward(x, y, window, stride, padding, count_include_pad):
     """
     B, C, H, W, _ = x.shape
     OH, OW = y.shape[2:4]
-    for task in prange(B * C):
+    for task in prange(crew, B * C):
         b, c = task // C, task % C
         image = x[b, c]
         for i in range(OH):
@@ -204,7 +204,7 @@ def avg_pool2d_forward(x, y, window, stride, padding, count_include_pad):
 
 
 @kernel()
-def avg_pool2d_backward(dy, dx, window, stride, padding, count_include_pad):
+def avg_pool2d_backward(crew, dy, dx, window, stride, padding, count_include_pad):
     """Write equation (10) into ``dx``.
 
     Parameters
@@ -221,7 +221,7 @@ def avg_pool2d_backward(dy, dx, window, stride, padding, count_include_pad):
     """
     B, C, OH, OW, _ = dy.shape
     H, W = dx.shape[2:4]
-    for task in prange(B * C):
+    for task in prange(crew, B * C):
         b, c = task // C, task % C
         image = dx[b, c]
         image[:] = 0

@@ -8,9 +8,11 @@ import ctypes
 import importlib.metadata
 import os
 import threading
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
@@ -19,6 +21,7 @@ from numba.core import event
 from numba.np.ufunc import parallel as numba_pool
 
 from fastconv_kernels.cache import KernelCache
+from fastconv_kernels.crew import call_crew
 
 INTERPRETED = bool(config.DISABLE_JIT)
 
@@ -56,7 +59,6 @@ def usable_cores(root="/"):
 _MOST = 256
 _threads = min(usable_cores(), config.NUMBA_NUM_THREADS)
 _pool = config.NUMBA_NUM_THREADS
-_of_this_thread = threading.local()
 
 
 def set_num_threads(n):
@@ -147,62 +149,65 @@ if hasattr(os, "register_at_fork"):
 
 
 def _prepare():
-    """Bring the calling thread up to date; runs only when something changed since its last launch."""
+    """Start the thread layer, or say why it cannot be used here."""
     thread_layer()
-    if _forked and _layer == "omp":
+    if _forked and _layer == "omp" and _threads > 1:
         raise RuntimeError(
-            "fastconv: kernels cannot run in a forked child under the OpenMP thread layer; "
-            'start processes with multiprocessing.get_context("spawn"), or install tbb'
+            "fastconv: kernels cannot share out work in a forked child under the OpenMP thread layer; start processes "
+            'with multiprocessing.get_context("spawn"), install tbb, or call fastconv.set_num_threads(1)'
         )
-    # numba.set_num_threads would refuse more than there were cores when Numba was imported.
-    numba_pool._set_num_threads(_threads)
-    _of_this_thread.count = _threads
 
 
 # ------------------------------------------------------------------------------------------------------------- kernels
 
 
-# The loops say themselves what is parallel: Numba is to find nothing more, such as slices set to zero inside a task.
-_PRANGE_ONLY = {
-    "prange": True,
-    "comprehension": False,
-    "fusion": False,
-    "inplace_binop": False,
-    "numpy": False,
-    "reduction": False,
-    "setitem": False,
-    "stencil": False,
-}
+_FLAGS = {"error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True}
 
 
 def kernel(parallel=True):
     """Compile a function on its first call for each dtype, from the cache on disk if it is there.
 
     The rules of arithmetic are IEEE's (no fastmath), division by zero gives inf or NaN as in NumPy, and the GIL is
-    released.  ``parallel=False`` is for functions that are too small to share out, or that other kernels call; these
-    become a part of the caller, since a tile that is handed over would leave its registers.
+    released.  The function's first parameter is its ``crew.Crew``, which the caller leaves out.  ``parallel=False`` is
+    for functions that are too small to share out, or that other kernels call; these become a part of the caller, since
+    a tile that is handed over would leave its registers.
     """
 
-    def compile_lazily(function):
-        if INTERPRETED:
-            return np.errstate(all="ignore")(function)  # compiled arithmetic does not warn either
-        flags = {"parallel": _PRANGE_ONLY if parallel else False, "error_model": "numpy", "nogil": True}
-        dispatcher = njit(forceinline=not parallel, no_cfunc_wrapper=True, **flags)(function)
-        dispatcher._cache = KernelCache(function, repr(flags))
+    def compile_lazily(function) -> Callable[..., Any]:
         if not parallel:
+            if INTERPRETED:
+                return _without_warnings(function)
+            dispatcher = njit(forceinline=True, **_FLAGS)(function)
+            dispatcher._cache = KernelCache(function, repr(_FLAGS))
             return dispatcher
+
+        body = njit(no_cpython_wrapper=True, **_FLAGS)(function)
+
+        def with_crew(workers, *arguments):
+            call_crew(body, workers, arguments)
+
+        dispatcher = njit(**_FLAGS)(with_crew)
+        if INTERPRETED:
+            dispatcher = _without_warnings(dispatcher)
+        else:
+            dispatcher.__name__ = function.__name__
+            dispatcher._cache = KernelCache(function, repr(_FLAGS))
 
         @wraps(function)
         def launch(*arguments):
-            if getattr(_of_this_thread, "count", 0) != _threads or _forked:
+            if _layer is None or _forked:
                 _prepare()
             with _turn:
-                return dispatcher(*arguments)
+                return dispatcher(_threads, *arguments)
 
         launch.dispatcher = dispatcher
         return launch
 
     return compile_lazily
+
+
+def _without_warnings(function):
+    return np.errstate(all="ignore")(function)  # compiled arithmetic does not warn either
 
 
 class _FirstCompile(event.Listener):

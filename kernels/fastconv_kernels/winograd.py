@@ -22,9 +22,9 @@ patches, and those are M x P tiles like any other: M filters by P patches.
 from functools import lru_cache
 
 import numpy as np
-from numba import get_thread_id, prange
 
 from fastconv_kernels import memory
+from fastconv_kernels.crew import prange
 from fastconv_kernels.runtime import kernel
 from fastconv_kernels.tile import (
     LANES,
@@ -95,7 +95,7 @@ def _filter_rows(a, b, c, half):
 
 
 @kernel()
-def pack_filters(k, packed, flipped):
+def pack_filters(crew, k, packed, flipped):
     """Transform filters and lay M side by side: packed[t, 4*u + v, c, m] = (G k[f,c] Gt)[u, v], f the m-th of tile t.
 
     Parameters
@@ -113,7 +113,7 @@ def pack_filters(k, packed, flipped):
     T, M = packed.shape[0], packed.shape[3]
     C, F = k.shape[:2] if flipped else (k.shape[1], k.shape[0])
     half = k.dtype.type(0.5)
-    for t in prange(T):
+    for t in prange(crew, T):
         for c in range(C):
             for m in range(M):
                 f = min(t * M, F - M) + m
@@ -141,7 +141,7 @@ def forward(M, P):
     """Make the kernel of equation (31) for tiles of M filters by P patches; F >= M and Q >= P."""
 
     @kernel()
-    def winograd_forward(x, packed, bias, y, padding, relu, scratch):
+    def winograd_forward(crew, x, packed, bias, y, padding, relu, scratch):
         """Write equation (31), and max(0, that) if ``relu``, into ``y``.
 
         Parameters
@@ -169,9 +169,9 @@ def forward(M, P):
         across = -(-OW // 2)
         total = -(-OH // 2) * across
         shares = -(-total // Q)
-        for task in prange(B * shares):
+        for task in prange(crew, B * shares):
             b, first = task // shares, min(task % shares * Q, total - Q)
-            image, response, mine = x[b], y[b], scratch[get_thread_id()]
+            image, response, mine = x[b], y[b], scratch[crew.worker]
             patches, products = mine[:, :C], mine[:, C:]
 
             for c in range(C):
