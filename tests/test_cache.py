@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 import stat
+from textwrap import dedent
 
 import pytest
 from subprocesses import ROOT, run, succeed
@@ -189,3 +190,39 @@ def test_another_compilers_flags_have_another_folder(tmp_path):
     succeed(CALL, FASTCONV_CACHE_DIR=tmp_path, NUMBA_OPT="1")
     succeed(CALL, FASTCONV_CACHE_DIR=tmp_path, NUMBA_NUM_THREADS="1")
     assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 2
+
+
+def test_kernels_of_one_maker_are_told_apart_when_each_was_compiled_by_another_process(tmp_path):
+    """In each process they are the first to be compiled, so that Numba's own names for them are the same."""
+    (tmp_path / "makers.py").write_text(
+        dedent("""
+        from fastconv_kernels.crew import prange
+        from fastconv_kernels.runtime import kernel
+
+        def make(k):
+            @kernel(parallel=False)
+            def raised(number):
+                return number + k
+
+            @kernel()
+            def add(crew, x):
+                for i in prange(crew, x.shape[0]):
+                    x[i] = raised(x[i])
+
+            return add
+        """)
+    )
+    code = f"""
+    import sys
+    sys.path.insert(0, {str(tmp_path)!r})
+    import numpy as np
+    from makers import make
+    for k in NUMBERS:
+        x = np.zeros(3, np.float32)
+        make(k)(x)
+        print(*x)
+    """
+    cache = tmp_path / "cache"
+    assert succeed(code.replace("NUMBERS", "[1]"), FASTCONV_CACHE_DIR=cache) == "1.0 1.0 1.0"
+    assert succeed(code.replace("NUMBERS", "[2]"), FASTCONV_CACHE_DIR=cache) == "2.0 2.0 2.0"
+    assert succeed(code.replace("NUMBERS", "[1, 2]"), FASTCONV_CACHE_DIR=cache) == "1.0 1.0 1.0\n2.0 2.0 2.0"

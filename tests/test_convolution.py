@@ -319,6 +319,30 @@ def test_gradients_to_the_filters_add_up_over_pieces(case, dtype, monkeypatch):
     np.testing.assert_array_equal(shares[0], reference.conv2d_backward_filter(dy, x, weight.shape, *case[2:]))
 
 
+@pytest.mark.usefixtures("few_tiles")
+@each_float
+@parametrize(FEW)
+def test_both_gradients_after_the_forward_pass_are_those_of_each_alone(case, dtype, monkeypatch):
+    monkeypatch.setattr(pieces, "_LEAST", 0)
+    monkeypatch.setattr(pieces, "_LEAST_EACH", 0)
+    found, images = geometry(case, dtype), case[0][0]
+    x, weight, bias, dy = drawn(case, dtype)
+    y, dx, expected_dx = (blocks.empty(shape, dtype).array for shape in (dy.shape, x.shape, x.shape))
+    shares, expected, alone = (np.full((1, *weight.shape), np.nan, dtype) for _ in range(3))
+    convolution.backward_filter(found, images)(packed(dy), packed(x), expected)
+    convolution.backward_input(found, images)(packed(dy), weight, expected_dx)
+
+    forward = convolution.forward(found, images)
+    run = convolution.backward(found, images, forward)
+    assert isinstance(run, pieces.Backward) == (found.stride == (1, 1))
+    forward(packed(x), weight, bias, y, False)
+    run(packed(dy), packed(x), weight, alone, None)
+    run(packed(dy), packed(x), weight, shares, dx)
+    assert_same_bits(alone, expected)
+    assert_same_bits(shares, expected)
+    assert_same_bits(unpacked(dx, images), unpacked(expected_dx, images))
+
+
 def test_the_number_of_images_takes_part_only_where_it_must():
     found = geometry(((1, 64, 28, 28), (64, 3, 3), 1, 1, 1, 1))
     for images in (1, 8):

@@ -87,6 +87,7 @@ def test_small_shapes_meet_every_line_of_every_kernel_and_twin():
     import fastconv as fc
     import fastconv_kernels
     from fastconv import blocks, functional as F, losses
+    from fastconv_kernels import convolution
     from fastconv_kernels.exponential import exp, log
 
     folder = Path(fastconv_kernels.__file__).parent
@@ -115,6 +116,13 @@ def test_small_shapes_meet_every_line_of_every_kernel_and_twin():
     for n in (1, 9):  # cut into pieces, and not
         odd = rng.integers(0, 256, (n, 2, 7, 9)).astype(np.uint8)
         fc.train_step(special, fc.CrossEntropyLoss(), fc.SGD(0.1), odd, labels[:n])
+    geometry = convolution.Geometry((20, 20, 3, 3), (9, 9), (7, 7), (1, 1), (0, 0), (1, 1), 1, np.dtype(float))
+    one, kernel, dy = np.ones((1, 20, 9, 9, 16)), np.ones((20, 20, 3, 3)), np.ones((1, 20, 7, 7, 16))
+    convolution.backward_input(geometry, 1)(dy, kernel, one)
+    convolution.backward_filter(geometry, 1)(dy, one, kernel[None])
+    forward = convolution.forward(geometry, 1)
+    forward(one, kernel, np.ones(20), dy, False)
+    convolution.backward(geometry, 1, forward)(dy, one, kernel, kernel[None], one)
     for optimizer in (fc.SGD(0.1, 0.9, True), fc.Adam()):
         fc.train_step(model, fc.CrossEntropyLoss(0.1), optimizer, pixels, labels)
     fc.train_step(fc.Sequential(fc.Softmax()), fc.MSELoss(), fc.SGD(), np.ones((2, 3)), np.zeros((2, 3)))

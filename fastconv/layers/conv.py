@@ -100,8 +100,7 @@ class Conv2d(Layer):
             self.weight.shape, shape[2:], out[2:], self.stride, self.padding, self.dilation, self.groups, work.dtype
         )
         work.forward = convolution.forward(geometry, shape[0])
-        work.backward_input = convolution.backward_input(geometry, shape[0])
-        work.backward_filter = convolution.backward_filter(geometry, shape[0])
+        work.backward = convolution.backward(geometry, shape[0], work.forward)
         count = work.y.array.shape[0]
         work.no_bias = np.zeros(self.out_channels, work.dtype)
         work.weight_shares = work.shares(self.weight, count)
@@ -121,9 +120,7 @@ class Conv2d(Layer):
         """Write equations (2) and (4) into the gradients and return (3)."""
         if (work.relu or self.bias) and not work.gated:
             bias_backward(planes(dy.array), planes(work.y.array), work.relu, work.bias_shares)
-        work.backward_filter(dy.array, work.x.array, work.weight_shares)
+        dx = work.dx if need_dx else None
+        work.backward(dy.array, work.x.array, self.weight.value, work.weight_shares, dx.array if dx else None)
         work.sum_shares()
-        if not need_dx:
-            return None
-        work.backward_input(dy.array, self.weight.value, work.dx.array)
-        return work.dx
+        return dx

@@ -92,6 +92,11 @@ def _identity(function):
     return f"{function.__module__}.{function.__qualname__}({', '.join(held)})"
 
 
+def symbol(function):
+    """Name for its machine code that no other function has: kernels made by one function differ in their closures."""
+    return f"{function.__qualname__}_{hashlib.sha256(_identity(function).encode()).hexdigest()[:16]}"
+
+
 class KernelCache(_Cache):
     """What a Numba dispatcher asks for compiled code, and gives it to."""
 

@@ -16,7 +16,7 @@ from fastconv_kernels import conv2d, depthwise, pieces, pointwise, winograd
 from fastconv_kernels.conv2d import Geometry
 from fastconv_kernels.tile import LANES
 
-__all__ = ["Geometry", "backward_filter", "backward_input", "forward"]
+__all__ = ["Geometry", "backward", "backward_filter", "backward_input", "forward"]
 
 
 def _special(geometry):
@@ -46,3 +46,20 @@ def backward_filter(geometry, images=LANES):
         return depthwise.BackwardFilter(geometry)
     make = conv2d.BackwardFilter
     return pieces.BackwardFilter(geometry, images, make) if pieces.pays(geometry, images) else make(geometry)
+
+
+def backward(geometry, images, forward):
+    """Return run(dy, x, k, shares, dx), which writes (2) into ``shares`` and, unless ``dx`` is None, (3) into ``dx``.
+
+    It follows ``forward``, which must have run on the same ``x``.
+    """
+    filters, inputs = backward_filter(geometry, images), backward_input(geometry, images)
+    if isinstance(filters, pieces.BackwardFilter) and isinstance(inputs, pieces.BackwardInput):
+        return pieces.Backward(geometry, forward, filters, inputs)
+
+    def run(dy, x, k, shares, dx):
+        filters(dy, x, shares)
+        if dx is not None:
+            inputs(dy, k, dx)
+
+    return run

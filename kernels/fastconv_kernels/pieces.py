@@ -120,6 +120,11 @@ class Forward:
     images : int
     make : function of a Geometry
         Makes the kernel that computes the pieces.
+
+    Attributes
+    ----------
+    x : float[1, C, h, w, 16]
+        The pieces of the last input.
     """
 
     def __init__(self, geometry, images, make):
@@ -128,14 +133,14 @@ class Forward:
         extent = _extent(piece, geometry)
         self._step = tuple(n * stride for n, stride in zip(piece, geometry.stride, strict=True))
         self._offset = tuple(-n for n in geometry.padding)
-        self._x = memory.empty((1, channels, *extent, LANES), geometry.dtype)
+        self.x = memory.empty((1, channels, *extent, LANES), geometry.dtype)
         self._y = memory.empty((1, filters, *piece, LANES), geometry.dtype)
         self._run = make(geometry._replace(image=extent, output=piece, padding=(0, 0)))
 
     def __call__(self, x, k, bias, y, relu):
         """Write equation (1), and max(0, that) if ``relu``, into ``y``."""
-        cut(x, self._images, self._grid, self._step, self._offset, self._x)
-        self._run(self._x, k, bias, self._y, relu)
+        cut(x, self._images, self._grid, self._step, self._offset, self.x)
+        self._run(self.x, k, bias, self._y, relu)
         join(self._y, self._images, self._grid, y)
 
 
@@ -144,23 +149,40 @@ class BackwardInput:
 
     def __init__(self, geometry, images, make):
         filters, channels = geometry.weight[:2]
-        self._images, (self._grid, self._piece) = images, _grid(images, geometry.image)
+        self._images, (self._grid, piece) = images, _grid(images, geometry.image)
         around = tuple(n - 1 for n in _extent((1, 1), geometry))
-        extent = tuple(n + more for n, more in zip(self._piece, around, strict=True))
+        extent = tuple(n + more for n, more in zip(piece, around, strict=True))
+        self._step = piece
         self._offset = tuple(padding - more for padding, more in zip(geometry.padding, around, strict=True))
         self._dy = memory.empty((1, filters, *extent, LANES), geometry.dtype)
-        self._dx = memory.empty((1, channels, *self._piece, LANES), geometry.dtype)
-        self._run = make(geometry._replace(image=self._piece, output=extent, padding=around))
+        self._dx = memory.empty((1, channels, *piece, LANES), geometry.dtype)
+        self._run = make(geometry._replace(image=piece, output=extent, padding=around))
+        rows, columns = (slice(-first, -first + size) for first, size in zip(self._offset, piece, strict=True))
+        self.inner_dy = self._dy[:, :, rows, columns]  # without what is around, if the output has the input's size
 
     def __call__(self, dy, k, dx):
         """Write equation (3) into ``dx``."""
-        cut(dy, self._images, self._grid, self._piece, self._offset, self._dy)
+        self.cut(dy)
+        self.of_pieces(k, dx)
+
+    def cut(self, dy):
+        """Cut the gradient, for ``of_pieces``."""
+        cut(dy, self._images, self._grid, self._step, self._offset, self._dy)
+
+    def of_pieces(self, k, dx):
+        """Write equation (3) of the gradient that was cut into ``dx``."""
         self._run(self._dy, k, self._dx)
         join(self._dx, self._images, self._grid, dx)
 
 
 class BackwardFilter:
-    """Equation (2) on pieces; parameters as in ``Forward``."""
+    """Equation (2) on pieces; parameters as in ``Forward``.
+
+    Attributes
+    ----------
+    dy : float[1, F, PH, PW, 16]
+        The pieces of the gradient, for ``of_pieces``.
+    """
 
     def __init__(self, geometry, images, make):
         filters, channels = geometry.weight[:2]
@@ -169,11 +191,41 @@ class BackwardFilter:
         self._step = tuple(n * stride for n, stride in zip(self._piece, geometry.stride, strict=True))
         self._offset = tuple(-n for n in geometry.padding)
         self._x = memory.empty((1, channels, *extent, LANES), geometry.dtype)
-        self._dy = memory.empty((1, filters, *self._piece, LANES), geometry.dtype)
+        self.dy = memory.empty((1, filters, *self._piece, LANES), geometry.dtype)
         self._run = make(geometry._replace(image=extent, output=self._piece, padding=(0, 0)))
 
     def __call__(self, dy, x, shares):
         """Write the one block's share of equation (2) into ``shares``."""
         cut(x, self._images, self._grid, self._step, self._offset, self._x)
-        cut(dy, self._images, self._grid, self._piece, (0, 0), self._dy)
-        self._run(self._dy, self._x, shares)
+        self.cut(dy)
+        self.of_pieces(self._x, shares)
+
+    def cut(self, dy):
+        """Cut the gradient, for ``of_pieces``."""
+        cut(dy, self._images, self._grid, self._piece, (0, 0), self.dy)
+
+    def of_pieces(self, x, shares):
+        """Write equation (2) of the gradient that was cut and of pieces ``x`` into ``shares``."""
+        self._run(self.dy, x, shares)
+
+
+class Backward:
+    """Equations (2) and (3), after the forward pass, which has cut x; dy is cut once if both want the same pieces."""
+
+    def __init__(self, geometry, forward, filters, inputs):
+        self._forward, self._filters, self._inputs = forward, filters, inputs
+        self._same = geometry.image == geometry.output
+
+    def __call__(self, dy, x, k, shares, dx):
+        """Write equation (2) into ``shares``, and equation (3) into ``dx`` unless that is None."""
+        together = self._same and dx is not None
+        if together:
+            self._inputs.cut(dy)
+            self._filters.dy[...] = self._inputs.inner_dy
+        else:
+            self._filters.cut(dy)
+        self._filters.of_pieces(self._forward.x, shares)
+        if dx is not None:
+            if not together:
+                self._inputs.cut(dy)
+            self._inputs.of_pieces(k, dx)

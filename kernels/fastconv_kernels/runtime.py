@@ -20,7 +20,7 @@ from numba import config, njit
 from numba.core import event
 from numba.np.ufunc import parallel as numba_pool
 
-from fastconv_kernels.cache import KernelCache
+from fastconv_kernels.cache import KernelCache, symbol
 from fastconv_kernels.crew import call_crew
 
 INTERPRETED = bool(config.DISABLE_JIT)
@@ -161,9 +161,6 @@ def _prepare():
 # ------------------------------------------------------------------------------------------------------------- kernels
 
 
-_FLAGS = {"error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True}
-
-
 def kernel(parallel=True):
     """Compile a function on its first call for each dtype, from the cache on disk if it is there.
 
@@ -174,24 +171,17 @@ def kernel(parallel=True):
     """
 
     def compile_lazily(function) -> Callable[..., Any]:
+        if INTERPRETED:
+            function = _without_warnings(function)
         if not parallel:
-            if INTERPRETED:
-                return _without_warnings(function)
-            dispatcher = njit(forceinline=True, **_FLAGS)(function)
-            dispatcher._cache = KernelCache(function, repr(_FLAGS))
-            return dispatcher
+            return function if INTERPRETED else _compiled(function, function, forceinline=True)
 
-        body = njit(no_cpython_wrapper=True, **_FLAGS)(function)
+        body = function if INTERPRETED else _compiled(function, function, cached=False, no_cpython_wrapper=True)
 
         def with_crew(workers, *arguments):
             call_crew(body, workers, arguments)
 
-        dispatcher = njit(**_FLAGS)(with_crew)
-        if INTERPRETED:
-            dispatcher = _without_warnings(dispatcher)
-        else:
-            dispatcher.__name__ = function.__name__
-            dispatcher._cache = KernelCache(function, repr(_FLAGS))
+        dispatcher = with_crew if INTERPRETED else _compiled(with_crew, function)
 
         @wraps(function)
         def launch(*arguments):
@@ -204,6 +194,18 @@ def kernel(parallel=True):
         return launch
 
     return compile_lazily
+
+
+def _compiled(function, source, cached=True, **flags):
+    """Compile ``function``, whose code follows from the function ``source``, when it is called."""
+    flags |= {"error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True}
+    # Machine code is found by its name, and a process may load what different processes have compiled.
+    function.__qualname__ = symbol(source)
+    dispatcher = njit(**flags)(function)
+    dispatcher.__name__ = source.__name__
+    if cached:
+        dispatcher._cache = KernelCache(source, repr(flags))
+    return dispatcher
 
 
 def _without_warnings(function):
