@@ -21,17 +21,9 @@ from fastconv.layers import Layer
 from fastconv.sequential import Normalization, Sequential
 
 _BUILT_IN: dict[str, type[Layer]] = {
-    layer.__name__: layer
-    for layer in (
-        layers.AvgPool2d,
-        layers.Conv2d,
-        layers.Dropout,
-        layers.Flatten,
-        layers.Linear,
-        layers.MaxPool2d,
-        layers.ReLU,
-        layers.Softmax,
-    )
+    found.__name__: found
+    for found in vars(layers).values()
+    if isinstance(found, type) and issubclass(found, Layer) and found is not Layer
 }
 
 
@@ -43,10 +35,15 @@ def describe(layer: Layer) -> dict[str, Any]:
     """Return what JSON needs to build a layer again, without its weights."""
     description: dict[str, Any] = {"layer": type(layer).__name__}
     if isinstance(layer, Sequential):
-        description["layers"] = [describe(child) for child in layer]
-    else:
-        description |= layer.config()
-    return description
+        return description | {"layers": [describe(child) for child in layer]}
+    return description | {name: _plain(value) for name, value in layer.config().items()}
+
+
+def _plain(value: Any) -> Any:
+    """Return an argument as JSON holds it: layers inside a layer are described like it."""
+    if isinstance(value, Layer):
+        return describe(value)
+    return [_plain(part) for part in value] if isinstance(value, tuple | list) else value
 
 
 def _build(description: Any, known: Mapping[str, type[Layer]]) -> Layer:
@@ -56,7 +53,13 @@ def _build(description: Any, known: Mapping[str, type[Layer]]) -> Layer:
         return Sequential(*(_build(child, known) for child in arguments["layers"]))
     if name not in known:
         raise ModelFileError(f"its layer {name!r} is not known; pass load(..., layers=[{name}])")
-    return known[name](**{key: tuple(v) if isinstance(v, list) else v for key, v in arguments.items()})
+    return known[name](**{key: _argument(value, known) for key, value in arguments.items()})
+
+
+def _argument(value: Any, known: Mapping[str, type[Layer]]) -> Any:
+    if isinstance(value, dict) and "layer" in value:
+        return _build(value, known)
+    return tuple(_argument(part, known) for part in value) if isinstance(value, list) else value
 
 
 def _digest(architecture: str, tensors: Mapping[str, np.ndarray]) -> str:

@@ -297,9 +297,9 @@ def equations_derived():
     ]
 
 
-def test_every_equation_has_one_number_and_none_is_left_out():
-    found = [n for n in equations_derived() if n]
-    assert sorted(set(found)) == list(range(1, max(found) + 1))
+def test_every_equation_has_a_number_of_its_own():
+    found = equations_derived()
+    assert len(found) == len(set(found)) > 30
 
 
 @each([p for p in KERNELS + PACKAGE if "commands" not in p.parts])
@@ -308,7 +308,7 @@ def test_equations_that_are_cited_exist(path):
     for node in ast.walk(parse(path)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
             text = ast.get_docstring(node) or ""
-            cited |= {int(n) for n in re.findall(r"(?<![\w.)])\((\d{1,2})\)", text)}
+            cited |= {int(n) for n in re.findall(r"(?<![\w.)])\((\d{1,3})\)", text)}
             for low, high in re.findall(r"quations? \((\d+)\) to \((\d+)\)", text):
                 cited |= set(range(int(low), int(high) + 1))
     assert cited <= set(equations_derived()), f"{name_of(path)} cites {sorted(cited - set(equations_derived()))}"

@@ -216,6 +216,10 @@ class Layer:
         """Return what is learned, by name, in the order of PyTorch's state_dict."""
         return {}
 
+    def own_buffers(self) -> dict[str, np.ndarray]:
+        """Return what is remembered but not learned, such as running statistics, by name; changed in place only."""
+        return {}
+
     # -------------------------------------------------------------------------------- what follows from the four
 
     def config(self) -> dict[str, Any]:
@@ -237,6 +241,15 @@ class Layer:
         """Return all parameters in the order of ``named_parameters``."""
         return [parameter for _, parameter in self.named_parameters()]
 
+    def named_state(self, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
+        """Yield (name, array) for every parameter's value and every buffer, a layer's parameters first."""
+        for name, parameter in self.own_parameters().items():
+            yield prefix + name, parameter.value
+        for name, array in self.own_buffers().items():
+            yield prefix + name, array
+        for number, child in enumerate(self.children()):
+            yield from child.named_state(f"{prefix}{number}.")
+
     def to(self, dtype: np.typing.DTypeLike) -> Self:
         """Convert the layer, and those inside it, to float32 or float64; returns itself."""
         new = np.dtype(dtype)
@@ -251,11 +264,11 @@ class Layer:
         return self
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Return a copy of every parameter's value by name, as ``torch.nn.Sequential`` would name it."""
-        return {name: parameter.value.copy() for name, parameter in self.named_parameters()}
+        """Return a copy of every parameter's value and every buffer, named as ``torch.nn.Sequential`` would."""
+        return {name: array.copy() for name, array in self.named_state()}
 
     def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
-        """Set every parameter; changes nothing unless all names and shapes fit.
+        """Set every parameter and buffer; changes nothing unless all names and shapes fit.
 
         Raises
         ------
@@ -264,18 +277,16 @@ class Layer:
         ShapeError
             If a shape differs.
         """
-        mine = dict(self.named_parameters())
+        mine = dict(self.named_state())
         missing, unknown = sorted(set(mine) - set(state)), sorted(set(state) - set(mine))
         if missing or unknown:
             raise ValueError(f"load_state_dict: missing {missing or 'nothing'}, unknown {unknown or 'nothing'}")
-        arrays = {name: blocks.as_float("load_state_dict", name, state[name]) for name in mine}
-        for name, parameter in mine.items():
-            if arrays[name].shape != parameter.shape:
-                raise ShapeError(
-                    f"load_state_dict: expected {name} of shape {parameter.shape}, got {arrays[name].shape}"
-                )
-        for name, parameter in mine.items():
-            parameter.value = arrays[name]
+        new = {name: blocks.as_float("load_state_dict", name, state[name], np.float64) for name in mine}
+        for name, array in mine.items():
+            if new[name].shape != array.shape:
+                raise ShapeError(f"load_state_dict: expected {name} of shape {array.shape}, got {new[name].shape}")
+        for name, array in mine.items():
+            array[...] = new[name]
 
     # ------------------------------------------------------------------------------------------ on ordinary arrays
 
