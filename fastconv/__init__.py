@@ -22,14 +22,19 @@ if TYPE_CHECKING:
     from fastconv.io import load as load
     from fastconv.io import save as save
     from fastconv.layers import AvgPool2d as AvgPool2d
+    from fastconv.layers import BatchNorm1d as BatchNorm1d
+    from fastconv.layers import BatchNorm2d as BatchNorm2d
+    from fastconv.layers import Concat as Concat
     from fastconv.layers import Conv2d as Conv2d
     from fastconv.layers import Dropout as Dropout
     from fastconv.layers import Flatten as Flatten
     from fastconv.layers import Layer as Layer
     from fastconv.layers import Linear as Linear
     from fastconv.layers import MaxPool2d as MaxPool2d
+    from fastconv.layers import Parallel as Parallel
     from fastconv.layers import Parameter as Parameter
     from fastconv.layers import ReLU as ReLU
+    from fastconv.layers import Residual as Residual
     from fastconv.layers import Softmax as Softmax
     from fastconv.layers import Workspace as Workspace
     from fastconv.losses import CrossEntropyLoss as CrossEntropyLoss
@@ -53,14 +58,19 @@ _NAMES = {
     "fastconv.io": ("ModelFileError", "load", "save"),
     "fastconv.layers": (
         "AvgPool2d",
+        "BatchNorm1d",
+        "BatchNorm2d",
+        "Concat",
         "Conv2d",
         "Dropout",
         "Flatten",
         "Layer",
         "Linear",
         "MaxPool2d",
+        "Parallel",
         "Parameter",
         "ReLU",
+        "Residual",
         "Softmax",
         "Workspace",
     ),

@@ -41,6 +41,11 @@ def planes(array: np.ndarray) -> np.ndarray:
     return array.reshape(array.shape[0], array.shape[1], -1, LANES)
 
 
+def pixels(x: Blocks) -> np.ndarray:
+    """View blocks as (B, S, 16), S pixels of all channels."""
+    return x.array.reshape(x.array.shape[0], -1, LANES)
+
+
 def as_float(operation: str, name: str, array: object, dtype: np.typing.DTypeLike | None = None) -> np.ndarray:
     """Return a contiguous float32 or float64 array in this machine's byte order: the one gate in front of kernels.
 

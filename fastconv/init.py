@@ -46,6 +46,11 @@ def zeros(rng: np.random.Generator, shape: Shape) -> np.ndarray:
     return np.zeros(shape)
 
 
+def ones(rng: np.random.Generator, shape: Shape) -> np.ndarray:
+    """Return ones, for factors."""
+    return np.ones(shape)
+
+
 _BY_NAME: dict[str, Initializer] = {
     f.__name__: f for f in (he_normal, he_uniform, glorot_normal, glorot_uniform, zeros)
 }

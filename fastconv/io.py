@@ -53,7 +53,9 @@ def _build(description: Any, known: Mapping[str, type[Layer]]) -> Layer:
         return Sequential(*(_build(child, known) for child in arguments["layers"]))
     if name not in known:
         raise ModelFileError(f"its layer {name!r} is not known; pass load(..., layers=[{name}])")
-    return known[name](**{key: _argument(value, known) for key, value in arguments.items()})
+    named = {key: _argument(value, known) for key, value in arguments.items()}
+    positional = [part for key in list(named) if key.startswith("*") for part in named.pop(key)]
+    return known[name](*positional, **named)
 
 
 def _argument(value: Any, known: Mapping[str, type[Layer]]) -> Any:
@@ -65,7 +67,7 @@ def _argument(value: Any, known: Mapping[str, type[Layer]]) -> Any:
 def _digest(architecture: str, tensors: Mapping[str, np.ndarray]) -> str:
     digest = hashlib.sha256(architecture.encode())
     for name in sorted(tensors):
-        tensor = np.ascontiguousarray(tensors[name])
+        tensor = tensors[name]
         digest.update(f"\0{name}\0{tensor.dtype.str}\0{tensor.shape}\0".encode() + tensor.tobytes())
     return digest.hexdigest()
 
@@ -89,7 +91,7 @@ def save(model: Sequential, path: str | os.PathLike[str]) -> None:
         raise TypeError(f"save: expected a Sequential model, got {type(model).__name__}")
     description = describe(model) | {"normalization": model.normalization._asdict(), "dtype": str(model.dtype)}
     architecture = json.dumps(description, sort_keys=True)
-    tensors = {name: np.ascontiguousarray(value) for name, value in model.state_dict().items()}
+    tensors = model.state_dict()
     metadata = {"format": "pt", "fastconv": architecture, "sha256": _digest(architecture, tensors)}
     atomic.write(path, _with_sorted_header(to_bytes(tensors, metadata)))
 

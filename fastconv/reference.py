@@ -625,3 +625,51 @@ def numeric_gradient(f: Callable[[np.ndarray], float], x: np.ndarray, eps: float
         x[place] = here
         gradient[place] = (above - below) / (2 * eps)
     return gradient
+
+
+# ------------------------------------------------------------------------------------------- batch normalisation
+
+
+def batch_norm(
+    x: np.ndarray, mean: np.ndarray, var: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float
+) -> np.ndarray:
+    """Return equation (35) for x[N, C, ...] and one value a channel of everything else."""
+    y = np.zeros_like(x)
+    for c in range(x.shape[1]):
+        y[:, c] = gamma[c] * (x[:, c] - mean[c]) / np.sqrt(var[c] + eps) + beta[c]
+    return y
+
+
+def batch_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return equation (34): mean and variance, float64[C]."""
+    C = x.shape[1]
+    mean, var = np.zeros(C), np.zeros(C)
+    for c in range(C):
+        values = [float(v) for v in x[:, c].reshape(-1)]
+        mean[c] = sum(values) / len(values)
+        var[c] = sum((v - mean[c]) ** 2 for v in values) / len(values)
+    return mean, var
+
+
+def batch_norm_backward(
+    dy: np.ndarray, x: np.ndarray, gamma: np.ndarray, eps: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return equations (37) and (36) for the batch's own statistics: dx, dgamma, dbeta.
+
+    The derivative of each xhat by each x of its channel is written out, m by m of them.
+    """
+    dx, dgamma, dbeta = np.zeros_like(x), np.zeros(x.shape[1]), np.zeros(x.shape[1])
+    mean, var = batch_statistics(x)
+    for c in range(x.shape[1]):
+        values, upstream = x[:, c].reshape(-1), dy[:, c].reshape(-1)
+        m, r = values.size, 1 / np.sqrt(var[c] + eps)
+        gradient = np.zeros(m)
+        for j in range(m):
+            for i in range(m):
+                around = (values[i] - mean[c]) * (values[j] - mean[c])
+                derivative = r * ((i == j) - 1 / m) - r**3 * around / m
+                gradient[j] += upstream[i] * gamma[c] * derivative
+            dgamma[c] += upstream[j] * (values[j] - mean[c]) * r
+            dbeta[c] += upstream[j]
+        dx[:, c] = gradient.reshape(x[:, c].shape)
+    return dx, dgamma, dbeta

@@ -12,6 +12,7 @@ from fastconv import blocks
 from fastconv.blocks import Blocks
 from fastconv.layers import Conv2d, Dropout, Layer, Linear, MaxPool2d, ReLU, Softmax, Workspace
 from fastconv.layers.base import Parameter
+from fastconv.layers.batchnorm import folded
 from fastconv.shapes import Shape, ShapeError
 from fastconv_kernels import loss as loss_kernels
 
@@ -166,8 +167,7 @@ class Sequential(Layer):
             if fused and type(layer) is ReLU:
                 fused = False
                 continue
-            # Somebody else's layer may change its gradients after ours wrote them, so they must be whole by then.
-            inner = work.inner() if type(layer) in _OURS else Workspace(work.dtype)
+            inner = work.within(layer)
             try:
                 shape = layer.plan(shape, inner)
             except ShapeError as error:
@@ -176,13 +176,14 @@ class Sequential(Layer):
             fused = inner.relu = layer.fuses_relu and type(follower) is ReLU
             work.steps.append((layer, inner))
         for (layer, inner), (after, behind) in pairwise(work.steps):
-            if inner.relu and type(layer) in _OURS and type(after) is MaxPool2d:
+            if inner.relu and type(layer) in (Conv2d, Linear) and type(after) is MaxPool2d:
                 behind.gates, inner.gated = inner, True
+        work.evaluation = folded(work.steps)
         return shape
 
     def forward_blocks(self, x: Blocks, work: Workspace, training: bool) -> Blocks:
         """Run the steps in order."""
-        for layer, inner in work.steps:
+        for layer, inner in work.steps if training else work.evaluation:
             x = layer.forward_blocks(x, inner, training)
         return x
 
@@ -413,10 +414,6 @@ class Sequential(Layer):
 def _is_pixels(x: object) -> bool:
     """Whether ``x`` holds uint8 pixels, in memory or mapped from a file; masked ones are for ``as_float`` to refuse."""
     return isinstance(x, np.ndarray) and x.dtype == np.uint8 and not isinstance(x, np.ma.MaskedArray)
-
-
-# Layers whose backward pass is known to end with its gradients.
-_OURS = (Conv2d, Linear, Sequential)
 
 
 class _Plan:

@@ -7,16 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.blocks import Blocks, planes
+from fastconv.blocks import Blocks, pixels, planes
 from fastconv.layers.base import Layer, Workspace
 from fastconv.shapes import Shape
 from fastconv_kernels import activation, loss
-from fastconv_kernels.tile import LANES
-
-
-def _pixels(x: Blocks) -> np.ndarray:
-    """View blocks as (B, S, 16)."""
-    return x.array.reshape(x.array.shape[0], -1, LANES)
 
 
 class ReLU(Layer):
@@ -29,12 +23,12 @@ class ReLU(Layer):
 
     def forward_blocks(self, x: Blocks, work: Workspace, training: bool) -> Blocks:
         """Write equation (15)."""
-        activation.relu_forward(_pixels(x), _pixels(work.y))
+        activation.relu_forward(pixels(x), pixels(work.y))
         return work.y
 
     def backward_blocks(self, dy: Blocks, work: Workspace, need_dx: bool) -> Blocks | None:
         """Return equation (16)."""
-        activation.relu_backward(_pixels(dy), _pixels(work.y), _pixels(work.dx))
+        activation.relu_backward(pixels(dy), pixels(work.y), pixels(work.dx))
         return work.dx
 
 
@@ -94,7 +88,7 @@ class Dropout(Layer):
         return work.dx
 
     def _apply(self, x: Blocks, y: Blocks, key: np.uint64) -> None:
-        activation.dropout(_pixels(x), _pixels(y), key, np.uint64(int(self.p * 2**64)), 1 / (1 - self.p))
+        activation.dropout(pixels(x), pixels(y), key, np.uint64(int(self.p * 2**64)), 1 / (1 - self.p))
 
 
 class Softmax(Layer):

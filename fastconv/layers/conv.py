@@ -111,9 +111,13 @@ class Conv2d(Layer):
 
     def forward_blocks(self, x: Blocks, work: Workspace, training: bool) -> Blocks:
         """Write equation (1), through ReLU if one follows, into the workspace."""
-        bias = self.bias.value if self.bias else work.no_bias
         work.x = x if training else None
-        work.forward(x.array, self.weight.value, bias, work.y.array, work.relu)
+        bias = self.bias.value if self.bias else work.no_bias
+        return self.apply(x, work, self.weight.value, bias, work.relu)
+
+    def apply(self, x: Blocks, work: Workspace, weight: np.ndarray, bias: np.ndarray, relu: bool) -> Blocks:
+        """Write equation (1) with this weight and bias, through ReLU if asked to, into the workspace."""
+        work.forward(x.array, weight, bias, work.y.array, relu)
         return work.y
 
     def backward_blocks(self, dy: Blocks, work: Workspace, need_dx: bool) -> Blocks | None:

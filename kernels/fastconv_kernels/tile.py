@@ -354,6 +354,72 @@ def _minus(typingctx, tile, other):
     return tile(tile, other), codegen
 
 
+def times(tile, other):
+    """tile * other, for two tiles of one shape."""
+    return tile * other
+
+
+@compiled_as(times)
+def _times_tiles(typingctx, tile, other):
+    def codegen(context, builder, signature, args):
+        pairs = zip(*(cgutils.unpack_tuple(builder, arg) for arg in args), strict=True)
+        return cgutils.pack_array(builder, [builder.fmul(a, b) for a, b in pairs])
+
+    return tile(tile, other), codegen
+
+
+def first_lanes(tile, count):
+    """``tile`` in the first ``count`` lanes, 0 in the others."""
+    return np.where(np.arange(LANES) < count, tile, tile.dtype.type(0))
+
+
+@compiled_as(first_lanes)
+def _first_lanes(typingctx, tile, count):
+    def codegen(context, builder, signature, args):
+        places = ir.VectorType(ir.IntType(64), LANES)
+        nothing = ir.Constant(places, ir.Undefined)
+        limit = builder.shuffle_vector(
+            builder.insert_element(nothing, args[1], ir.Constant(_I32, 0)),
+            nothing,
+            ir.Constant(ir.VectorType(_I32, LANES), None),
+        )
+        mask = builder.icmp_signed("<", ir.Constant(places, list(range(LANES))), limit)
+        zero = ir.Constant(_vector_type(context, tile.dtype.scalar), None)
+        lanes = cgutils.unpack_tuple(builder, args[0])
+        return cgutils.pack_array(builder, [builder.select(mask, v, zero) for v in lanes])
+
+    return tile(tile, types.int64), codegen
+
+
+def lane_total(tile):
+    """Sum of the lanes of a tile of one vector, in the fixed tree of ``store_lane_sums``."""
+    part = tile.reshape(LANES)
+    while part.size > 1:
+        part = part[: part.size // 2] + part[part.size // 2 :]
+    return part[0]
+
+
+@compiled_as(lane_total)
+def _lane_total(typingctx, tile):
+    def codegen(context, builder, signature, args):
+        return _tree(builder, cgutils.unpack_tuple(builder, args[0])[0])
+
+    return tile.dtype.scalar(tile), codegen
+
+
+def _tree(builder, part):
+    """Add halves of a vector until one element is left."""
+    width = LANES
+    while width > 1:
+        width //= 2
+        low, high = (
+            builder.shuffle_vector(part, part, ir.Constant(ir.VectorType(_I32, width), list(range(o, o + width))))
+            for o in (0, width)
+        )
+        part = builder.fadd(low, high)
+    return builder.extract_element(part, ir.Constant(_I32, 0))
+
+
 def turned(rows):
     """The columns of the tile that has these ``rows``: nothing moves, the vectors are named differently."""
     return np.stack(rows, axis=1)
@@ -552,17 +618,7 @@ def _store_lane_sums(typingctx, tile, w, index, m_axis, m, p_axis, p):
         sums = cgutils.unpack_tuple(builder, args[0])
         for i in range(M):
             for q in range(P):
-                part, width = sums[i * P + q], LANES
-                while width > 1:
-                    width //= 2
-                    low, high = (
-                        builder.shuffle_vector(
-                            part, part, ir.Constant(ir.VectorType(_I32, width), list(range(o, o + width)))
-                        )
-                        for o in (0, width)
-                    )
-                    part = builder.fadd(low, high)
-                total = builder.extract_element(part, ir.Constant(_I32, 0))
+                total = _tree(builder, sums[i * P + q])
                 offset = builder.add(
                     _times(builder, strides[m_axis.literal_value], i), _times(builder, strides[p_axis.literal_value], q)
                 )

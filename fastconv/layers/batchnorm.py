@@ -1,0 +1,202 @@
+"""Batch normalisation.  Its loops are in kernels/fastconv_kernels/batchnorm.py."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastconv import init as initializers
+from fastconv.blocks import Blocks, planes
+from fastconv.layers.base import Layer, Parameter, Workspace
+from fastconv.layers.conv import Conv2d
+from fastconv.shapes import Shape, ShapeError
+from fastconv_kernels import batchnorm
+
+
+class _BatchNorm(Layer):
+    """What both have in common: statistics of one channel, or feature, over everything else."""
+
+    fuses_relu = True
+    axes: int
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+    ) -> None:
+        name = type(self).__name__
+        if not isinstance(num_features, int) or isinstance(num_features, bool) or num_features < 1:
+            raise ShapeError(f"{name}: expected num_features as a whole number of at least 1, got {num_features!r}")
+        if not isinstance(eps, int | float) or isinstance(eps, bool) or not 0 < eps < np.inf:
+            raise ValueError(f"{name}: expected eps above 0, got {eps!r}")
+        if momentum is not None and (isinstance(momentum, bool) or not 0 <= momentum <= 1):
+            raise ValueError(f"{name}: expected momentum from 0 to 1, or None, got {momentum!r}")
+        self.num_features, self.eps, self.momentum = num_features, float(eps), momentum
+        self.affine, self.track_running_stats = bool(affine), bool(track_running_stats)
+        self.weight = Parameter((num_features,), initializers.ones) if affine else None
+        self.bias = Parameter((num_features,), initializers.zeros) if affine else None
+        self.running_mean = np.zeros(num_features, self.dtype)
+        self.running_var = np.ones(num_features, self.dtype)
+        self.num_batches_tracked = np.zeros((), np.int64)
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {
+            "num_features": self.num_features,
+            "eps": self.eps,
+            "momentum": self.momentum,
+            "affine": self.affine,
+            "track_running_stats": self.track_running_stats,
+        }
+
+    def own_parameters(self) -> dict[str, Parameter]:
+        """Return gamma as weight, and beta as bias."""
+        return {} if self.weight is None or self.bias is None else {"weight": self.weight, "bias": self.bias}
+
+    def own_buffers(self) -> dict[str, np.ndarray]:
+        """Return the running statistics, as PyTorch names them."""
+        if not self.track_running_stats:
+            return {}
+        return {
+            "running_mean": self.running_mean,
+            "running_var": self.running_var,
+            "num_batches_tracked": self.num_batches_tracked,
+        }
+
+    def to(self, dtype: np.typing.DTypeLike) -> "_BatchNorm":
+        """Convert parameters and statistics."""
+        super().to(dtype)
+        self.running_mean, self.running_var = self.running_mean.astype(dtype), self.running_var.astype(dtype)
+        return self
+
+    def plan(self, shape: Shape, work: Workspace) -> Shape:
+        """Check the input's shape; see ``Layer.plan``."""
+        if len(shape) != self.axes or shape[1] != self.num_features:
+            expected = f"(N, {self.num_features}" + ", H, W)" * (self.axes == 4) + ")" * (self.axes == 2)
+            raise ShapeError(f"{type(self).__name__}: expected x of shape {expected}, got {shape}")
+        work.y = work.empty(shape)
+        work.mean, work.var = np.empty(self.num_features), np.empty(self.num_features)
+        work.dgamma, work.dbeta = (np.empty(self.num_features, work.dtype) for _ in range(2))
+        return shape
+
+    def forward_blocks(self, x: Blocks, work: Workspace, training: bool) -> Blocks:
+        """Write equation (35), through ReLU if one follows; while training, with the batch's own statistics."""
+        work.batch = training or not self.track_running_stats
+        if work.batch:
+            batchnorm.batch_statistics(planes(x.array), x.n, work.mean, work.var)
+            if training and self.track_running_stats:
+                self._track(work.mean, work.var, x.n * planes(x.array).shape[2])
+        else:
+            work.mean[:], work.var[:] = self.running_mean, self.running_var
+        work.x = x if training else None
+        work.scale, work.shift = self.line(work.mean, work.var)
+        batchnorm.scale_and_shift(planes(x.array), work.scale, work.shift, planes(work.y.array), work.relu)
+        return work.y
+
+    def _track(self, mean: np.ndarray, var: np.ndarray, count: int) -> None:
+        self.num_batches_tracked += 1
+        share = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean += share * (mean - self.running_mean)
+        self.running_var += share * (var * (count / max(count - 1, 1)) - self.running_var)
+
+    def line(self, mean: np.ndarray, var: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return scale and shift, float[C], with which equation (35) is x * scale + shift."""
+        scale = 1 / np.sqrt(np.asarray(var, np.float64) + self.eps)
+        if self.weight is not None:
+            scale *= self.weight.value
+        shift = -mean * scale
+        if self.bias is not None:
+            shift += self.bias.value
+        return scale.astype(self.dtype), shift.astype(self.dtype)
+
+    def backward_blocks(self, dy: Blocks, work: Workspace, need_dx: bool) -> Blocks | None:
+        """Write equation (36) into the gradients and return (37), in the memory of ``dy``."""
+        rstd = (1 / np.sqrt(work.var + self.eps)).astype(self.dtype)
+        batchnorm.batch_norm_backward(
+            planes(dy.array),
+            planes(work.x.array),
+            dy.n,
+            work.mean.astype(self.dtype),
+            rstd,
+            work.scale,
+            work.shift,
+            work.relu,
+            work.batch,
+            work.dgamma,
+            work.dbeta,
+        )
+        if self.weight is not None and self.bias is not None:
+            self.weight.grad, self.bias.grad = work.dgamma, work.dbeta
+        return dy if need_dx else None
+
+
+class BatchNorm2d(_BatchNorm):
+    """Give every channel mean 0 and variance 1 over the batch's pixels, then scale and shift it by what is learned.
+
+    Equations (34) to (37) of docs/backprop.md; Ioffe & Szegedy 2015, arXiv:1502.03167.  In evaluation the running
+    statistics take the batch's place, and directly behind a ``Conv2d`` the layer becomes a part of its weights.
+
+    Parameters
+    ----------
+    num_features : int
+        C, of an input (N, C, H, W).
+    eps : float
+        Added to the variance.
+    momentum : float or None
+        The new batch's share in the running statistics; None averages over all batches alike.
+    affine : bool
+        Whether there are a learned scale and shift.
+    track_running_stats : bool
+        If false, evaluation uses the batch's statistics too.
+
+    Attributes
+    ----------
+    weight, bias : Parameter, float[C], or None
+    running_mean, running_var : float[C]
+        Of the unbiased variance, as in PyTorch.
+    num_batches_tracked : int64[]
+
+    Raises
+    ------
+    ShapeError, ValueError
+        If an argument is outside its range.
+    """
+
+    axes = 4
+
+
+class Folded(NamedTuple):
+    """A convolution and the normalisation behind it as one convolution, for evaluation: equation (38)."""
+
+    conv: Conv2d
+    norm: BatchNorm2d
+    inner: Workspace
+    """The convolution's."""
+    relu: bool
+
+    def forward_blocks(self, x: Blocks, work: Workspace, training: bool) -> Blocks:
+        """Run the convolution with weights that the running statistics have become a part of."""
+        scale, shift = self.norm.line(self.norm.running_mean, self.norm.running_var)
+        weight = self.conv.weight.value * scale[:, None, None, None]
+        bias = shift if self.conv.bias is None else shift + scale * self.conv.bias.value
+        return self.conv.apply(x, self.inner, weight, bias, self.relu)
+
+
+def folded(steps: list[tuple[Layer, Workspace]]) -> list[tuple[Any, Workspace]]:
+    """Return the steps of an evaluation: those of training, with each normalisation behind a convolution folded."""
+    out: list[tuple[Any, Workspace]] = []
+    for layer, work in steps:
+        before, inner = out[-1] if out else (None, None)
+        if type(layer) is BatchNorm2d and layer.track_running_stats and type(before) is Conv2d and inner is not None:
+            out[-1] = Folded(before, layer, inner, work.relu), work
+        else:
+            out.append((layer, work))
+    return out
+
+
+class BatchNorm1d(_BatchNorm):
+    """Give every feature mean 0 and variance 1 over the batch; arguments as in ``BatchNorm2d``, for (N, features)."""
+
+    axes = 2
