@@ -13,7 +13,9 @@ from fastconv import shapes
 from fastconv.shapes import pair
 from fastconv_kernels import (
     activation,
+    batchnorm,
     bias,
+    branches,
     conv2d,
     depthwise,
     lanes,
@@ -307,6 +309,29 @@ def test_element_wise(shape, dtype):
     check(activation.relu_forward, x, y, writes=(1,))
     check(activation.relu_backward, x, abs(x) - 0.5, y, writes=(2,))
     check(activation.dropout, x, y, np.uint64(5), np.uint64(2**63), 2.0, writes=(1,))
+
+
+@each_float
+@pytest.mark.parametrize("shape", [(1, 1), (2, 7), (3, branches.STRIP + 1)], ids=str)
+def test_branches(shape, dtype):
+    a, b, y = drawn(*shape, LANES, dtype=dtype), drawn(*shape, LANES, dtype=dtype), np.zeros((*shape, LANES), dtype)
+    for relu in (False, True):
+        check(branches.add, a, b, y, relu, writes=(2,))
+        check(branches.copy_gated, a, b, relu, y, writes=(0, 3), overwrites=(3,))
+    whole = drawn(2, 5, shape[1], LANES, dtype=dtype)
+    check(branches.copy_channels, whole, 1, np.zeros((2, 3, shape[1], LANES), dtype), 0, 3, writes=(2,))
+    check(branches.copy_channels, whole[:, :2].copy(), 0, whole, 3, 2, writes=(2,), overwrites=())
+
+
+@each_float
+@pytest.mark.parametrize(("n", "channels", "pixels"), [(1, 1, 1), (15, 2, 3), (33, 3, 4)])
+def test_batch_norm(n, channels, pixels, dtype):
+    x, dy = (drawn(blocks_of(n), channels, pixels, LANES, dtype=dtype) for _ in range(2))
+    check(batchnorm.batch_statistics, x, n, np.zeros(channels), np.zeros(channels), writes=(2, 3))
+    line = [drawn(channels, dtype=dtype) for _ in range(4)]
+    check(batchnorm.scale_and_shift, x, *line[:2], np.zeros_like(x), True, writes=(3,))
+    sums = np.zeros(channels, dtype), np.zeros(channels, dtype)
+    check(batchnorm.batch_norm_backward, dy, x, n, *line, True, True, *sums, writes=(0, 9, 10), overwrites=(9, 10))
 
 
 @each_float
