@@ -314,7 +314,10 @@ def test_equations_that_are_cited_exist(path):
     assert cited <= set(equations_derived()), f"{name_of(path)} cites {sorted(cited - set(equations_derived()))}"
 
 
-OPERATIONS = ["activation", "bias", "conv2d", "depthwise", "linear", "loss", "optim", "pointwise", "pool2d", "winograd"]
+OPERATIONS = [
+    "activation", "adaptive", "bias", "conv2d", "depthwise", "elementwise", "linear", "loss", "optim", "pointwise",
+    "pool2d", "resample", "winograd", "zeropad",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
