@@ -21,22 +21,39 @@ if TYPE_CHECKING:
     from fastconv.io import ModelFileError as ModelFileError
     from fastconv.io import load as load
     from fastconv.io import save as save
+    from fastconv.layers import ELU as ELU
+    from fastconv.layers import GELU as GELU
+    from fastconv.layers import AdaptiveAvgPool2d as AdaptiveAvgPool2d
+    from fastconv.layers import AdaptiveMaxPool2d as AdaptiveMaxPool2d
     from fastconv.layers import AvgPool2d as AvgPool2d
     from fastconv.layers import BatchNorm1d as BatchNorm1d
     from fastconv.layers import BatchNorm2d as BatchNorm2d
     from fastconv.layers import Concat as Concat
     from fastconv.layers import Conv2d as Conv2d
     from fastconv.layers import Dropout as Dropout
+    from fastconv.layers import Dropout2d as Dropout2d
     from fastconv.layers import Flatten as Flatten
+    from fastconv.layers import GlobalAvgPool2d as GlobalAvgPool2d
+    from fastconv.layers import GlobalMaxPool2d as GlobalMaxPool2d
+    from fastconv.layers import Hardswish as Hardswish
     from fastconv.layers import Layer as Layer
+    from fastconv.layers import LeakyReLU as LeakyReLU
     from fastconv.layers import Linear as Linear
+    from fastconv.layers import LogSoftmax as LogSoftmax
     from fastconv.layers import MaxPool2d as MaxPool2d
     from fastconv.layers import Parallel as Parallel
     from fastconv.layers import Parameter as Parameter
+    from fastconv.layers import PReLU as PReLU
     from fastconv.layers import ReLU as ReLU
+    from fastconv.layers import Reshape as Reshape
     from fastconv.layers import Residual as Residual
+    from fastconv.layers import Sigmoid as Sigmoid
+    from fastconv.layers import SiLU as SiLU
     from fastconv.layers import Softmax as Softmax
+    from fastconv.layers import Tanh as Tanh
+    from fastconv.layers import Upsample as Upsample
     from fastconv.layers import Workspace as Workspace
+    from fastconv.layers import ZeroPad2d as ZeroPad2d
     from fastconv.losses import CrossEntropyLoss as CrossEntropyLoss
     from fastconv.losses import MSELoss as MSELoss
     from fastconv.optim import SGD as SGD
@@ -57,22 +74,39 @@ _NAMES = {
     "fastconv.gradient_check": ("GradientError", "gradcheck"),
     "fastconv.io": ("ModelFileError", "load", "save"),
     "fastconv.layers": (
+        "AdaptiveAvgPool2d",
+        "AdaptiveMaxPool2d",
         "AvgPool2d",
         "BatchNorm1d",
         "BatchNorm2d",
         "Concat",
         "Conv2d",
         "Dropout",
+        "Dropout2d",
+        "ELU",
         "Flatten",
+        "GELU",
+        "GlobalAvgPool2d",
+        "GlobalMaxPool2d",
+        "Hardswish",
         "Layer",
+        "LeakyReLU",
         "Linear",
+        "LogSoftmax",
         "MaxPool2d",
+        "PReLU",
         "Parallel",
         "Parameter",
         "ReLU",
+        "Reshape",
         "Residual",
+        "SiLU",
+        "Sigmoid",
         "Softmax",
+        "Tanh",
+        "Upsample",
         "Workspace",
+        "ZeroPad2d",
     ),
     "fastconv.losses": ("CrossEntropyLoss", "MSELoss"),
     "fastconv.optim": ("SGD", "Adam", "AdamW"),

@@ -315,19 +315,9 @@ def test_equations_that_are_cited_exist(path):
 
 
 OPERATIONS = [
-    "activation",
-    "batchnorm",
-    "bias",
-    "branches",
-    "conv2d",
-    "depthwise",
-    "linear",
-    "loss",
-    "optim",
-    "pointwise",
-    "pool2d",
-    "winograd",
-]
+    "activation", "adaptive", "batchnorm", "bias", "branches", "conv2d", "depthwise", "elementwise", "linear", "loss",
+    "optim", "pointwise", "pool2d", "resample", "winograd", "zeropad",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

@@ -13,6 +13,7 @@ Equation numbers are those of docs/backprop.md; m is the largest logit of an ima
     p[k] = exp(z[k] - m) / sum_l exp(z[l] - m)                                   (17)
     dz[k] = p[k] * (dp[k] - sum_l dp[l] * p[l])                                  (18)
     log p[k] = (z[k] - m) - log sum_l exp(z[l] - m)                              (19)
+    dz[k] = d[k] - p[k] * sum_l d[l], d the gradient to (19)                     (59)
     L = -1/n * sum over images of log p[label]                                   (20)
     dz[k] = (p[k] - [k == label]) / n                                            (21)
     L = mean of (y - t)**2 over images and features                              (22)
@@ -69,6 +70,33 @@ def softmax_backward(crew, dp, p, dz):
                 inner += np.float64(dp[b, k, s, lane]) * p[b, k, s, lane]
             for k in range(K):
                 dz[b, k, s, lane] = p[b, k, s, lane] * (dp[b, k, s, lane] - inner)
+
+
+@kernel()
+def log_softmax_backward(crew, dy, y, n, dz):
+    """Write equation (59) into ``dz``.
+
+    Parameters
+    ----------
+    dy, y, dz : float[B, K, S, 16]
+        ``y`` is equation (19); ``dz`` is overwritten.
+    n : int
+        Real images; in the lanes behind them ``dz`` is 0.
+
+    Notes
+    -----
+    Race-free: task (b, s) is the only writer of ``dz[b, :, s]``.
+    """
+    B, K, S, _ = dy.shape
+    for task in prange(crew, B * S):
+        b, s = task // S, task % S
+        for lane in range(LANES):
+            total = 0.0
+            for k in range(K):
+                total += np.float64(dy[b, k, s, lane])
+            for k in range(K):
+                change = dy[b, k, s, lane] - exp(np.float64(y[b, k, s, lane])) * total
+                dz[b, k, s, lane] = change if b * LANES + lane < n else 0.0
 
 
 @kernel()
