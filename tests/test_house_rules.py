@@ -70,7 +70,7 @@ ARROWS = {
     "gradient_check": {"blocks", "layers"},
     "sequential": {"blocks", "layers", "shapes", K},
     "summary": {"layers", "shapes"},
-    "models": {"layers", "sequential"},
+    "models": {"layers", "sequential", "shapes"},
     "data": {"atomic"},
     "io": {"atomic", "blocks", "layers", "sequential", "shapes"},
     "training": {
