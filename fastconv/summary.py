@@ -3,17 +3,19 @@
 from math import prod
 from typing import TYPE_CHECKING
 
-from fastconv.layers import Conv2d, Layer, Linear, Workspace
+from fastconv.layers import Conv1d, Conv2d, ConvTranspose2d, Layer, Linear, Workspace
 from fastconv.shapes import Shape
 
 if TYPE_CHECKING:
     from fastconv.sequential import Sequential
 
 
-def multiply_adds(layer: Layer, output: Shape) -> int:
-    """Return the multiply-adds of one image in a layer with this output shape, (1, ...); 0 where there are none."""
-    if isinstance(layer, Conv2d):
+def multiply_adds(layer: Layer, given: Shape, output: Shape) -> int:
+    """Return the multiply-adds of one image in a layer with these shapes, (1, ...); 0 where there are none."""
+    if isinstance(layer, Conv1d | Conv2d):
         return prod(output[1:]) * prod(layer.weight.shape[1:])
+    if isinstance(layer, ConvTranspose2d):
+        return prod(given[1:]) * prod(layer.weight.shape[1:])
     if isinstance(layer, Linear):
         return prod(layer.weight.shape)
     return 0
@@ -48,8 +50,8 @@ def summary(model: "Sequential", input_shape: Shape) -> Table:
             if isinstance(layer, Sequential):
                 shape = walk(layer, shape, f"{prefix}{number}.")
                 continue
-            shape = layer.plan(shape, Workspace(layer.dtype))
-            count, work = sum(p.size for p in layer.parameters()), multiply_adds(layer, shape)
+            given, shape = shape, layer.plan(shape, Workspace(layer.dtype))
+            count, work = sum(p.size for p in layer.parameters()), multiply_adds(layer, given, shape)
             totals[0] += count
             totals[1] += work
             rows.append(

@@ -314,7 +314,19 @@ def test_equations_that_are_cited_exist(path):
     assert cited <= set(equations_derived()), f"{name_of(path)} cites {sorted(cited - set(equations_derived()))}"
 
 
-OPERATIONS = ["activation", "bias", "conv2d", "depthwise", "linear", "loss", "optim", "pointwise", "pool2d", "winograd"]
+OPERATIONS = [
+    "activation",
+    "bias",
+    "conv2d",
+    "depthwise",
+    "linear",
+    "loss",
+    "optim",
+    "padding",
+    "pointwise",
+    "pool2d",
+    "winograd",
+]
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
