@@ -112,5 +112,5 @@ def unpack(x: Blocks) -> np.ndarray:
 def check_batch(operation: str, x: np.ndarray) -> np.ndarray:
     """Return ``x`` if it is (N, C, H, W), (N, C, L) or (N, features); raises ShapeError otherwise."""
     if x.ndim not in (2, 3, 4) or min(x.shape[1:]) < 1:
-        raise ShapeError(f"{operation}: expected x of shape (N, C, H, W) or (N, features) or (N, C, L), got {x.shape}")
+        raise ShapeError(f"{operation}: expected x of shape (N, C, H, W) or (N, C, L) or (N, features), got {x.shape}")
     return x

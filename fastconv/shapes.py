@@ -201,12 +201,14 @@ def padded(operation: str, x: Shape, sides: Sides, mode: str) -> Shape:
     Raises
     ------
     ShapeError
-        If x is no batch of images, nothing is left, or the image has too few pixels to reflect or to go round.
+        If x is no batch of images, nothing is left, or the image has too few pixels to reflect, or too few are left of
+        it to go round.
     """
     n, c, *size = images(operation, x)
     sizes = []
     for old, side, name in zip(size, sides, ("height", "width"), strict=True):
-        most = {"reflect": old - 1, "circular": old}.get(mode, max(side))
+        kept = old + sum(min(0, more) for more in side)
+        most = {"reflect": old - 1, "circular": kept}.get(mode, max(side))
         if max(side) > most:
             raise ShapeError(
                 f"{operation}: expected {mode} padding of at most {most} for an input of {name} {old}, got {side}"
