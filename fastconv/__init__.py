@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from fastconv.layers import BatchNorm1d as BatchNorm1d
     from fastconv.layers import BatchNorm2d as BatchNorm2d
     from fastconv.layers import Concat as Concat
+    from fastconv.layers import Conv1d as Conv1d
     from fastconv.layers import Conv2d as Conv2d
+    from fastconv.layers import ConvTranspose2d as ConvTranspose2d
     from fastconv.layers import Dropout as Dropout
     from fastconv.layers import Dropout2d as Dropout2d
     from fastconv.layers import Flatten as Flatten
@@ -80,7 +82,9 @@ _NAMES = {
         "BatchNorm1d",
         "BatchNorm2d",
         "Concat",
+        "Conv1d",
         "Conv2d",
+        "ConvTranspose2d",
         "Dropout",
         "Dropout2d",
         "ELU",

@@ -1,7 +1,8 @@
 """The lane-block layout: sixteen images side by side, and the way in and out of it.
 
-Outside, arrays are (N, C, H, W) or (N, features).  Inside, they are (B, C, H, W, 16) or (B, features, 16): one pixel of
-sixteen images is one vector.  N, the number of real images, travels with the array; the lanes behind it are padding.
+Outside, arrays are (N, C, H, W), (N, C, L) or (N, features).  Inside, they are (B, C, H, W, 16), (B, C, L, 16) or
+(B, features, 16): one pixel of sixteen images is one vector.  N, the number of real images, travels with the array; the
+lanes behind it are padding.
 """
 
 from typing import NamedTuple
@@ -23,7 +24,7 @@ class Blocks(NamedTuple):
 
     @property
     def shape(self) -> Shape:
-        """The shape outside: (n, C, H, W) or (n, features)."""
+        """The shape outside: (n, C, H, W), (n, C, L) or (n, features)."""
         return (self.n, *self.array.shape[1:-1])
 
     def flat(self, n: int | None = None) -> "Blocks":
@@ -109,7 +110,7 @@ def unpack(x: Blocks) -> np.ndarray:
 
 
 def check_batch(operation: str, x: np.ndarray) -> np.ndarray:
-    """Return ``x`` if it is (N, C, H, W) or (N, features); raises ShapeError otherwise."""
-    if x.ndim not in (2, 4) or min(x.shape[1:]) < 1:
-        raise ShapeError(f"{operation}: expected x of shape (N, C, H, W) or (N, features), got {x.shape}")
+    """Return ``x`` if it is (N, C, H, W), (N, C, L) or (N, features); raises ShapeError otherwise."""
+    if x.ndim not in (2, 3, 4) or min(x.shape[1:]) < 1:
+        raise ShapeError(f"{operation}: expected x of shape (N, C, H, W) or (N, C, L) or (N, features), got {x.shape}")
     return x

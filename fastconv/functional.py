@@ -10,13 +10,15 @@ import numpy as np
 
 from fastconv import blocks, shapes
 from fastconv.blocks import Blocks, planes
-from fastconv.layers import AvgPool2d, Conv2d, Layer, Linear, MaxPool2d
+from fastconv.layers import AvgPool2d, Conv1d, Conv2d, ConvTranspose2d, Layer, Linear, MaxPool2d
+from fastconv.layers.conv import Padded
 from fastconv.losses import CrossEntropyLoss, MSELoss
 from fastconv.shapes import ShapeError
-from fastconv_kernels import activation, loss
+from fastconv_kernels import activation, loss, padding
 from fastconv_kernels.tile import LANES
 
 IntPair = int | tuple[int, int]
+Convolution = Conv1d | Conv2d | ConvTranspose2d
 
 
 def _together(operation: str, **arrays: object) -> list[np.ndarray]:
@@ -30,7 +32,7 @@ def _apply(layer: Layer, x: np.ndarray) -> np.ndarray:
     return layer.to(x.dtype).forward(x)
 
 
-def _with_weights(layer: Conv2d | Linear, weight: np.ndarray, bias: np.ndarray | None) -> Layer:
+def _with_weights(layer: Convolution | Linear, weight: np.ndarray, bias: np.ndarray | None) -> Layer:
     layer.to(weight.dtype)
     layer.weight.value = weight
     if layer.bias is not None and bias is not None:
@@ -38,13 +40,44 @@ def _with_weights(layer: Conv2d | Linear, weight: np.ndarray, bias: np.ndarray |
     return layer
 
 
-def _conv_layer(
-    weight: np.ndarray, bias: bool, stride: IntPair, padding: IntPair, dilation: IntPair, groups: int
+def _convolve(
+    operation: str,
+    make: Callable[[np.ndarray, bool], Convolution],
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+) -> np.ndarray:
+    """Apply the layer that ``make`` makes for a weight, with or without a bias."""
+    if bias is None:
+        x, weight = _together(operation, x=x, weight=weight)
+    else:
+        x, weight, bias = _together(operation, x=x, weight=weight, bias=bias)
+    layer = make(weight, bias is not None)
+    if bias is not None:
+        shapes.bias(operation, bias.shape, layer.out_channels)
+    if x.ndim != weight.ndim:
+        layer.output_shape(x.shape)  # says what is wrong
+    return _apply(_with_weights(layer, weight, bias), x)
+
+
+def _check_filters(operation: str, weight: np.ndarray, expected: str) -> None:
+    if weight.ndim != expected.count(",") + 1 or min(weight.shape) < 1:
+        raise ShapeError(f"{operation}: expected weight of shape {expected}, got {weight.shape}")
+
+
+def _conv2d_layer(
+    weight: np.ndarray,
+    bias: bool,
+    stride: IntPair,
+    padding: Padded,
+    dilation: IntPair,
+    groups: int,
+    padding_mode: str,
 ) -> Conv2d:
-    if weight.ndim != 4 or min(weight.shape) < 1:
-        raise ShapeError(f"conv2d: expected weight of shape (F, C/groups, KH, KW), got {weight.shape}")
+    _check_filters("conv2d", weight, "(F, C/groups, KH, KW)")
     filters, channels, *taps = weight.shape
-    return Conv2d(channels * groups, filters, (taps[0], taps[1]), stride, padding, dilation, groups, bias)
+    how = stride, padding, dilation, groups, bias, padding_mode
+    return Conv2d(channels * groups, filters, (taps[0], taps[1]), *how)
 
 
 def conv2d(
@@ -52,9 +85,10 @@ def conv2d(
     weight: np.ndarray,
     bias: np.ndarray | None = None,
     stride: IntPair = 1,
-    padding: IntPair = 0,
+    padding: Padded = 0,
     dilation: IntPair = 1,
     groups: int = 1,
+    padding_mode: str = "zeros",
 ) -> np.ndarray:
     """Slide filters over images (cross-correlation).  Equation (1) of docs/backprop.md.
 
@@ -63,30 +97,26 @@ def conv2d(
     x : float[N, C, H, W]
     weight : float[F, C/groups, KH, KW]
     bias : float[F] or None
-    stride, padding, dilation : int or (vertical, horizontal)
+    stride, dilation : int or (vertical, horizontal)
+    padding : int, (vertical, horizontal), ((above, below), (left, right)), 'same' or 'valid'
     groups : int
+    padding_mode : 'zeros', 'reflect', 'replicate' or 'circular'
+        As in ``Conv2d``.
 
     Returns
     -------
     float[N, F, OH, OW]
-        OH = floor((H + 2 ph - dh (KH - 1) - 1) / sh) + 1, and OW alike: equation (5).
+        OH = floor((H + above + below - dh (KH - 1) - 1) / sh) + 1, and OW alike: equation (62).
 
     Raises
     ------
     ShapeError
         If the shapes do not belong together.
-    TypeError
-        If an array does not hold real numbers.
+    TypeError, ValueError
+        If an array does not hold real numbers, or there is no such padding_mode.
     """
-    if bias is None:
-        x, weight = _together("conv2d", x=x, weight=weight)
-    else:
-        x, weight, bias = _together("conv2d", x=x, weight=weight, bias=bias)
-        shapes.bias("conv2d", bias.shape, weight.shape[0] if weight.ndim else 0)
-    layer = _conv_layer(weight, bias is not None, stride, padding, dilation, groups)
-    if x.ndim != 4:
-        layer.output_shape(x.shape)  # says what is wrong
-    return _apply(_with_weights(layer, weight, bias), x)
+    how = stride, padding, dilation, groups, padding_mode
+    return _convolve("conv2d", lambda weight, bias: _conv2d_layer(weight, bias, *how), x, weight, bias)
 
 
 def conv2d_backward(
@@ -94,9 +124,10 @@ def conv2d_backward(
     x: np.ndarray,
     weight: np.ndarray,
     stride: IntPair = 1,
-    padding: IntPair = 0,
+    padding: Padded = 0,
     dilation: IntPair = 1,
     groups: int = 1,
+    padding_mode: str = "zeros",
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the gradients of ``conv2d`` to x, weight and bias.  Equations (3), (2) and (4) of docs/backprop.md.
 
@@ -104,16 +135,16 @@ def conv2d_backward(
     ----------
     dy : float[N, F, OH, OW]
         The upstream gradient.
-    x, weight, stride, padding, dilation, groups
+    x, weight, stride, padding, dilation, groups, padding_mode
         As in ``conv2d``.
 
     Raises
     ------
-    ShapeError, TypeError
+    ShapeError, TypeError, ValueError
         As in ``conv2d``, or if dy does not have the output's shape.
     """
     dy, x, weight = _together("conv2d_backward", dy=dy, x=x, weight=weight)
-    layer = _conv_layer(weight, True, stride, padding, dilation, groups)
+    layer = _conv2d_layer(weight, True, stride, padding, dilation, groups, padding_mode)
     expected = layer.output_shape(x.shape)
     if dy.shape != expected:
         raise ShapeError(f"conv2d_backward: expected dy of shape {expected}, got {dy.shape}")
@@ -123,6 +154,126 @@ def conv2d_backward(
     layer.forward(x, training=True)
     assert layer.bias is not None
     return layer.backward(dy), layer.weight.grad, layer.bias.grad
+
+
+def conv1d(
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None = None,
+    stride: int = 1,
+    padding: int | tuple[int, int] | str = 0,
+    dilation: int = 1,
+    groups: int = 1,
+    padding_mode: str = "zeros",
+) -> np.ndarray:
+    """Slide filters along sequences: ``conv2d`` for images of one row.
+
+    Parameters
+    ----------
+    x : float[N, C, L]
+    weight : float[F, C/groups, K]
+    bias : float[F] or None
+    stride, padding, dilation, groups, padding_mode
+        As in ``Conv1d``.
+
+    Returns
+    -------
+    float[N, F, OL]
+
+    Raises
+    ------
+    ShapeError, TypeError, ValueError
+        As in ``conv2d``.
+    """
+
+    def make(weight: np.ndarray, with_bias: bool) -> Conv1d:
+        _check_filters("conv1d", weight, "(F, C/groups, K)")
+        how = stride, padding, dilation, groups, with_bias, padding_mode
+        return Conv1d(weight.shape[1] * groups, weight.shape[0], weight.shape[2], *how)
+
+    return _convolve("conv1d", make, x, weight, bias)
+
+
+def conv_transpose2d(
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None = None,
+    stride: IntPair = 1,
+    padding: IntPair = 0,
+    output_padding: IntPair = 0,
+    groups: int = 1,
+    dilation: IntPair = 1,
+) -> np.ndarray:
+    """Let every pixel add its multiple of a filter to the output.  Equation (64) of docs/backprop.md.
+
+    Parameters
+    ----------
+    x : float[N, C, H, W]
+    weight : float[C, F/groups, KH, KW]
+    bias : float[F] or None
+    stride, padding, output_padding, groups, dilation
+        As in ``ConvTranspose2d``.
+
+    Returns
+    -------
+    float[N, F, OH, OW]
+        OH = (H - 1) sh - 2 ph + dh (KH - 1) + output_padding + 1, and OW alike: equation (67).
+
+    Raises
+    ------
+    ShapeError, TypeError
+        If the arrays and arguments do not belong together or do not hold real numbers.
+    """
+
+    def make(weight: np.ndarray, with_bias: bool) -> ConvTranspose2d:
+        _check_filters("conv_transpose2d", weight, "(C, F/groups, KH, KW)")
+        channels, filters, *taps = weight.shape
+        how = stride, padding, output_padding, groups, with_bias, dilation
+        return ConvTranspose2d(channels, filters * groups, (taps[0], taps[1]), *how)
+
+    return _convolve("conv_transpose2d", make, x, weight, bias)
+
+
+PADDING_MODES = ("constant", "reflect", "replicate", "circular")
+
+
+def pad(x: np.ndarray, pad: tuple[int, int, int, int], mode: str = "constant", value: float = 0.0) -> np.ndarray:
+    """Put rows and columns around images, or cut some off.  Equation (60) of docs/backprop.md.
+
+    Parameters
+    ----------
+    x : float[N, C, H, W]
+    pad : (left, right, above, below)
+        PyTorch's order; negative numbers cut off.
+    mode : 'constant', 'reflect', 'replicate' or 'circular'
+        What the new pixels hold: ``value``, the image mirrored at its outermost pixels, these pixels themselves, or
+        the image's other side.
+    value : float
+        For 'constant'.
+
+    Returns
+    -------
+    float[N, C, above + H + below, left + W + right]
+
+    Raises
+    ------
+    ShapeError
+        If there are not four numbers, nothing is left, or there are too few pixels: reflecting needs more than the
+        padding, going round as many.
+    TypeError, ValueError
+        If x does not hold real numbers, or there is no such mode.
+    """
+    (x,) = _together("pad", x=x)
+    shapes.choice(mode, PADDING_MODES, "mode", "pad")
+    if len(pad) != 4 or not all(isinstance(number, int | np.integer) for number in pad):
+        raise ShapeError(f"pad: expected four whole numbers (left, right, above, below), got {pad!r}")
+    left, right, above, below = (int(number) for number in pad)
+    sides = (above, below), (left, right)
+    y = blocks.empty(shapes.padded("pad", x.shape, sides, mode), x.dtype)
+    if x.shape[0]:
+        packed = blocks.pack(x, blocks.empty(x.shape, x.dtype))
+        padding.Padding(x.shape[2:], sides, mode, value, x.dtype).forward(packed.array, y.array)
+    return blocks.unpack(y)
 
 
 def max_pool2d(
@@ -216,13 +367,16 @@ def mse_loss(y: np.ndarray, target: np.ndarray) -> float:
 
 __all__ = [
     "avg_pool2d",
+    "conv1d",
     "conv2d",
     "conv2d_backward",
+    "conv_transpose2d",
     "cross_entropy",
     "linear",
     "log_softmax",
     "max_pool2d",
     "mse_loss",
+    "pad",
     "relu",
     "softmax",
 ]

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 Pair = int | tuple[int, int]
+Padding = Pair | tuple[tuple[int, int], tuple[int, int]] | str
 
 
 def _pair(value: Pair) -> tuple[int, int]:
@@ -50,14 +51,28 @@ def _channels_seen(channels: int, weight_shape: tuple[int, ...], groups: int) ->
     return [slice(g * per_group, (g + 1) * per_group) for g in group_of]
 
 
+def _around(padding: Padding, taps: tuple[int, ...], dilation: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return how many columns lie left and right of the image, and rows above and below: equation (63) for 'same'."""
+    if padding == "valid":
+        return 0, 0, 0, 0
+    if padding == "same":
+        down, across = dilation[0] * (taps[0] - 1), dilation[1] * (taps[1] - 1)
+        return across // 2, across - across // 2, down // 2, down - down // 2
+    assert not isinstance(padding, str)
+    rows, columns = (padding, padding) if isinstance(padding, int) else padding
+    (above, below), (left, right) = _pair(rows), _pair(columns)
+    return left, right, above, below
+
+
 def conv2d(
     x: np.ndarray,
     weight: np.ndarray,
     bias: np.ndarray | None = None,
     stride: Pair = 1,
-    padding: Pair = 0,
+    padding: Padding = 0,
     dilation: Pair = 1,
     groups: int = 1,
+    padding_mode: str = "zeros",
 ) -> np.ndarray:
     """Convolve: equation (1), one window times one filter at a time.
 
@@ -69,25 +84,29 @@ def conv2d(
         Filters; they are not flipped.
     bias : float[F], optional
         Added to every pixel of a filter's response.
-    stride, padding, dilation : int or (int, int)
-        Steps between windows, zeros around the image, steps between the taps of a window.
+    stride, dilation : int or (int, int)
+        Steps between windows, steps between the taps of a window.
+    padding : int, (int, int), ((int, int), (int, int)), 'same' or 'valid'
+        Rows and columns around the image: ((above, below), (left, right)), if they differ.
     groups : int
         Channels and filters fall into this many groups, and a filter sees the channels of its own group.
+    padding_mode : 'zeros', 'reflect', 'replicate' or 'circular'
+        What the rows and columns around the image hold; see `pad`.
 
     Returns
     -------
     float[N, F, OH, OW]
-        The responses; equation (5) gives the size, rounded down.
+        The responses; equation (62) gives the size, rounded down.
     """
     bias = np.zeros(weight.shape[0], weight.dtype) if bias is None else bias
     x, weight, bias = _widen(x, weight, bias)
-    (sh, sw), (ph, pw), (dh, dw) = _pair(stride), _pair(padding), _pair(dilation)
-    N, C, H, W = x.shape
+    (sh, sw), (dh, dw) = _pair(stride), _pair(dilation)
     F, _, KH, KW = weight.shape
-    OH = (H + 2 * ph - dh * (KH - 1) - 1) // sh + 1
-    OW = (W + 2 * pw - dw * (KW - 1) - 1) // sw + 1
+    padded = pad(x, _around(padding, (KH, KW), (dh, dw)), padding_mode)
+    N, C, H, W = padded.shape
+    OH = (H - dh * (KH - 1) - 1) // sh + 1
+    OW = (W - dw * (KW - 1) - 1) // sw + 1
     seen = _channels_seen(C, weight.shape, groups)
-    padded = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
 
     y = np.zeros((N, F, OH, OW), x.dtype)
     for n, f, i, j in np.ndindex(y.shape):
@@ -101,9 +120,10 @@ def conv2d_backward_input(
     weight: np.ndarray,
     input_shape: tuple[int, ...],
     stride: Pair = 1,
-    padding: Pair = 0,
+    padding: Padding = 0,
     dilation: Pair = 1,
     groups: int = 1,
+    padding_mode: str = "zeros",
 ) -> np.ndarray:
     """Take the gradient of a convolution back to its input: equation (3), in the order of the output's pixels.
 
@@ -115,7 +135,7 @@ def conv2d_backward_input(
     weight : float[F, C / groups, KH, KW]
     input_shape : (int, int, int, int)
         ``(N, C, H, W)``; where the stride does not tile the image, ``dy`` alone cannot tell.
-    stride, padding, dilation, groups
+    stride, padding, dilation, groups, padding_mode
         As in `conv2d`.
 
     Returns
@@ -123,16 +143,17 @@ def conv2d_backward_input(
     float[N, C, H, W]
     """
     dy, weight = _widen(dy, weight)
-    (sh, sw), (ph, pw), (dh, dw) = _pair(stride), _pair(padding), _pair(dilation)
+    (sh, sw), (dh, dw) = _pair(stride), _pair(dilation)
     N, C, H, W = input_shape
     KH, KW = weight.shape[2:]
     seen = _channels_seen(C, weight.shape, groups)
+    around = left, right, above, below = _around(padding, (KH, KW), (dh, dw))
 
-    padded = np.zeros((N, C, H + 2 * ph, W + 2 * pw), dy.dtype)
+    padded = np.zeros((N, C, above + H + below, left + W + right), dy.dtype)
     for n, f, i, j in np.ndindex(dy.shape):
         window = padded[n, seen[f], _taps(i * sh, KH, dh), _taps(j * sw, KW, dw)]
         window += dy[n, f, i, j] * weight[f]
-    return padded[:, :, ph : ph + H, pw : pw + W].copy()
+    return pad_backward(padded, input_shape, around, padding_mode)
 
 
 def conv2d_backward_filter(
@@ -140,9 +161,10 @@ def conv2d_backward_filter(
     x: np.ndarray,
     weight_shape: tuple[int, ...],
     stride: Pair = 1,
-    padding: Pair = 0,
+    padding: Padding = 0,
     dilation: Pair = 1,
     groups: int = 1,
+    padding_mode: str = "zeros",
 ) -> np.ndarray:
     """Take the gradient of a convolution back to its filters: equation (2), in the order of the output's pixels.
 
@@ -154,7 +176,7 @@ def conv2d_backward_filter(
     x : float[N, C, H, W]
     weight_shape : (int, int, int, int)
         ``(F, C / groups, KH, KW)``.
-    stride, padding, dilation, groups
+    stride, padding, dilation, groups, padding_mode
         As in `conv2d`.
 
     Returns
@@ -162,10 +184,10 @@ def conv2d_backward_filter(
     float[F, C / groups, KH, KW]
     """
     dy, x = _widen(dy, x)
-    (sh, sw), (ph, pw), (dh, dw) = _pair(stride), _pair(padding), _pair(dilation)
+    (sh, sw), (dh, dw) = _pair(stride), _pair(dilation)
     KH, KW = weight_shape[2:]
     seen = _channels_seen(x.shape[1], weight_shape, groups)
-    padded = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
+    padded = pad(x, _around(padding, (KH, KW), (dh, dw)), padding_mode)
 
     dweight = np.zeros(weight_shape, dy.dtype)
     for n, f, i, j in np.ndindex(dy.shape):
@@ -181,6 +203,249 @@ def conv2d_backward_bias(dy: np.ndarray) -> np.ndarray:
     for n, f, i, j in np.ndindex(dy.shape):
         dbias[f] += dy[n, f, i, j]
     return dbias
+
+
+def _source(place: int, size: int, mode: str) -> int | None:
+    """Return which of ``size`` pixels is seen at ``place``, by walking there from the image; None outside."""
+    if 0 <= place < size:
+        return place
+    if mode in ("zeros", "constant"):
+        return None
+    if mode == "replicate":
+        return 0 if place < 0 else size - 1
+    if mode == "circular":
+        return _source(place + size if place < 0 else place - size, size, mode)
+    return _source(-place if place < 0 else 2 * (size - 1) - place, size, mode)
+
+
+def pad(
+    x: np.ndarray, pad: tuple[int, int, int, int], mode: str = "constant", value: float | np.ndarray = 0
+) -> np.ndarray:
+    """Put rows and columns around images: equation (60), one place at a time.
+
+    Parameters
+    ----------
+    x : float[N, C, H, W]
+        Images.
+    pad : (int, int, int, int)
+        Columns left and right, rows above and below.  Negative numbers cut off, in mode 'constant'.
+    mode : 'constant' or 'zeros', 'reflect', 'replicate', 'circular'
+        What the new pixels hold: a constant, the image mirrored at its outermost pixels, these pixels, or the image
+        repeated.
+    value : float
+        The constant.
+
+    Returns
+    -------
+    float[N, C, above + H + below, left + W + right]
+    """
+    (x,) = _widen(x)
+    left, right, above, below = pad
+    N, C, H, W = x.shape
+    y = np.zeros((N, C, above + H + below, left + W + right), x.dtype)
+    for i, j in np.ndindex(*y.shape[2:]):
+        p, q = _source(i - above, H, mode), _source(j - left, W, mode)
+        y[:, :, i, j] = value if p is None or q is None else x[:, :, p, q]
+    return y
+
+
+def pad_backward(
+    dy: np.ndarray, input_shape: tuple[int, ...], pad: tuple[int, int, int, int], mode: str = "constant"
+) -> np.ndarray:
+    """Take the gradient of `pad` back to the pixels that it copied: equation (61).
+
+    Parameters
+    ----------
+    dy : float[N, C, above + H + below, left + W + right]
+    input_shape : (int, int, int, int)
+        ``(N, C, H, W)``.
+    pad, mode
+        As in `pad`.
+
+    Returns
+    -------
+    float[N, C, H, W]
+    """
+    (dy,) = _widen(dy)
+    left, _, above, _ = pad
+    dx, (H, W) = np.zeros(input_shape, dy.dtype), input_shape[2:]
+    for i, j in np.ndindex(*dy.shape[2:]):
+        p, q = _source(i - above, H, mode), _source(j - left, W, mode)
+        if p is not None and q is not None:
+            dx[:, :, p, q] += dy[:, :, i, j]
+    return dx
+
+
+def conv_transpose2d(
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None = None,
+    stride: Pair = 1,
+    padding: Pair = 0,
+    output_padding: Pair = 0,
+    groups: int = 1,
+    dilation: Pair = 1,
+) -> np.ndarray:
+    """Let each pixel add its multiple of a filter to the output: equation (64), one pixel at a time.
+
+    Parameters
+    ----------
+    x : float[N, C, H, W]
+    weight : float[C, F / groups, KH, KW]
+    bias : float[F], optional
+        Added to every pixel of the output.
+    stride, dilation : int or (int, int)
+        Steps between two pixels' shares in the output, steps between the taps of a share.
+    padding, output_padding : int or (int, int)
+        What is cut off all around, and what is added below and to the right.
+    groups : int
+        Pixels of a channel go to the filters of its own group.
+
+    Returns
+    -------
+    float[N, F, OH, OW]
+        Equation (67) gives the size.
+    """
+    bias = np.zeros(weight.shape[1] * groups, weight.dtype) if bias is None else bias
+    x, weight, bias = _widen(x, weight, bias)
+    whole, cut = _transposed(x.shape[2:], weight.shape[2:], stride, padding, output_padding, dilation)
+    seen = _channels_seen(weight.shape[1] * groups, weight.shape, groups)
+
+    y = np.zeros((len(x), weight.shape[1] * groups, *whole), x.dtype)
+    for n, c, p, q in np.ndindex(x.shape):
+        y[n, seen[c], *_share(p, q, weight.shape[2:], stride, dilation)] += x[n, c, p, q] * weight[c]
+    return y[:, :, *cut] + bias[:, None, None]
+
+
+def _transposed(
+    size: tuple[int, ...], taps: tuple[int, ...], stride: Pair, padding: Pair, output_padding: Pair, dilation: Pair
+) -> tuple[list[int], list[slice]]:
+    """Return the size of a transposed convolution's output before it is cut, and what is left of it then."""
+    whole, cut = [], []
+    for axis in range(2):
+        s, p, more, d = (_pair(each)[axis] for each in (stride, padding, output_padding, dilation))
+        end = (size[axis] - 1) * s + d * (taps[axis] - 1) + 1 + more
+        whole.append(end)
+        cut.append(slice(p, end - p))
+    return whole, cut
+
+
+def _share(p: int, q: int, taps: tuple[int, ...], stride: Pair, dilation: Pair) -> tuple[slice, slice]:
+    """Return the rows and columns of the whole output to which pixel (p, q) adds."""
+    (sh, sw), (dh, dw) = _pair(stride), _pair(dilation)
+    return _taps(p * sh, taps[0], dh), _taps(q * sw, taps[1], dw)
+
+
+def conv_transpose2d_backward(
+    dy: np.ndarray,
+    x: np.ndarray,
+    weight: np.ndarray,
+    stride: Pair = 1,
+    padding: Pair = 0,
+    output_padding: Pair = 0,
+    groups: int = 1,
+    dilation: Pair = 1,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Take the gradient of `conv_transpose2d` back to input, weight and bias: equations (65), (66) and (4).
+
+    Each pixel looks at the part of the output to which it added.
+
+    Parameters
+    ----------
+    dy : float[N, F, OH, OW]
+    x, weight, stride, padding, output_padding, groups, dilation
+        As in `conv_transpose2d`.
+
+    Returns
+    -------
+    dx : float[N, C, H, W]
+    dweight : float[C, F / groups, KH, KW]
+    dbias : float[F]
+    """
+    dy, x, weight = _widen(dy, x, weight)
+    whole, cut = _transposed(x.shape[2:], weight.shape[2:], stride, padding, output_padding, dilation)
+    seen = _channels_seen(weight.shape[1] * groups, weight.shape, groups)
+    upstream = np.zeros((*dy.shape[:2], *whole), dy.dtype)
+    upstream[:, :, *cut] = dy
+
+    dx, dweight = np.zeros_like(x), np.zeros_like(weight)
+    for n, c, p, q in np.ndindex(x.shape):
+        part = upstream[n, seen[c], *_share(p, q, weight.shape[2:], stride, dilation)]
+        dx[n, c, p, q] = np.sum(part * weight[c])
+        dweight[c] += x[n, c, p, q] * part
+    return dx, dweight, conv2d_backward_bias(dy)
+
+
+def conv1d(
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None = None,
+    stride: int = 1,
+    padding: int = 0,
+    dilation: int = 1,
+    groups: int = 1,
+) -> np.ndarray:
+    """Convolve along one axis: equation (1) with one row, one window times one filter at a time.
+
+    Parameters
+    ----------
+    x : float[N, C, L]
+    weight : float[F, C / groups, K]
+    bias : float[F], optional
+    stride, padding, dilation, groups : int
+
+    Returns
+    -------
+    float[N, F, OL]
+    """
+    bias = np.zeros(weight.shape[0], weight.dtype) if bias is None else bias
+    x, weight, bias = _widen(x, weight, bias)
+    N, C, L = x.shape
+    F, _, K = weight.shape
+    seen = _channels_seen(C, weight.shape, groups)
+    padded = np.pad(x, ((0, 0), (0, 0), (padding, padding)))
+
+    y = np.zeros((N, F, (L + 2 * padding - dilation * (K - 1) - 1) // stride + 1), x.dtype)
+    for n, f, j in np.ndindex(y.shape):
+        y[n, f, j] = np.sum(padded[n, seen[f], _taps(j * stride, K, dilation)] * weight[f]) + bias[f]
+    return y
+
+
+def conv1d_backward(
+    dy: np.ndarray,
+    x: np.ndarray,
+    weight: np.ndarray,
+    stride: int = 1,
+    padding: int = 0,
+    dilation: int = 1,
+    groups: int = 1,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Take the gradient of `conv1d` back to input, weight and bias: equations (3), (2) and (4) with one row.
+
+    Parameters
+    ----------
+    dy : float[N, F, OL]
+    x, weight, stride, padding, dilation, groups
+        As in `conv1d`.
+
+    Returns
+    -------
+    dx : float[N, C, L]
+    dweight : float[F, C / groups, K]
+    dbias : float[F]
+    """
+    dy, x, weight = _widen(dy, x, weight)
+    L, K = x.shape[2], weight.shape[2]
+    seen = _channels_seen(x.shape[1], weight.shape, groups)
+    padded = np.pad(x, ((0, 0), (0, 0), (padding, padding)))
+
+    dpadded, dweight, dbias = np.zeros_like(padded), np.zeros_like(weight), np.zeros(len(weight), dy.dtype)
+    for n, f, j in np.ndindex(dy.shape):
+        window = n, seen[f], _taps(j * stride, K, dilation)
+        dpadded[window] += dy[n, f, j] * weight[f]
+        dweight[f] += dy[n, f, j] * padded[window]
+        dbias[f] += dy[n, f, j]
+    return dpadded[:, :, padding : padding + L].copy(), dweight, dbias
 
 
 def winograd_patch(d: np.ndarray, g: np.ndarray) -> np.ndarray:

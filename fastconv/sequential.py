@@ -249,7 +249,7 @@ class Sequential(Layer):
         return self
 
     def check_images(self, operation: str, x: object) -> np.ndarray:
-        """Return ``x`` as ``run_batch`` takes it: contiguous, uint8 or the model's dtype, of two or four axes.
+        """Return ``x`` as ``run_batch`` takes it: contiguous, uint8 or the model's dtype, of two to four axes.
 
         Raises
         ------

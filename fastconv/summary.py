@@ -3,7 +3,7 @@
 from math import prod
 from typing import TYPE_CHECKING
 
-from fastconv.layers import Conv2d, Layer, Linear, Workspace
+from fastconv.layers import Conv1d, Conv2d, ConvTranspose2d, Layer, Linear, Workspace
 from fastconv.layers.branches import Branches
 from fastconv.shapes import Shape
 
@@ -11,10 +11,12 @@ if TYPE_CHECKING:
     from fastconv.sequential import Sequential
 
 
-def multiply_adds(layer: Layer, output: Shape) -> int:
-    """Return the multiply-adds of one image in a layer with this output shape, (1, ...); 0 where there are none."""
-    if isinstance(layer, Conv2d):
+def multiply_adds(layer: Layer, given: Shape, output: Shape) -> int:
+    """Return the multiply-adds of one image in a layer with these shapes, (1, ...); 0 where there are none."""
+    if isinstance(layer, Conv1d | Conv2d):
         return prod(output[1:]) * prod(layer.weight.shape[1:])
+    if isinstance(layer, ConvTranspose2d):
+        return prod(given[1:]) * prod(layer.weight.shape[1:])
     if isinstance(layer, Linear):
         return prod(layer.weight.shape)
     return 0
@@ -54,7 +56,7 @@ def summary(model: "Sequential", input_shape: Shape) -> Table:
                 walk(child, shape, f"{name}.{number}")
             count = work = 0
         else:
-            count, work = sum(p.size for p in layer.parameters()), multiply_adds(layer, out)
+            count, work = sum(p.size for p in layer.parameters()), multiply_adds(layer, shape, out)
         totals[0] += count
         totals[1] += work
         rows.append(

@@ -20,6 +20,22 @@ LAYERS = {
     "conv, pointwise": (lambda: fc.Conv2d(3, 5, 1), (17, 3, 2, 3)),
     "conv, pointwise, many pixels": (lambda: fc.Conv2d(4, 3, 1), (1, 4, 5, 8)),
     "conv, depthwise, dilated": (lambda: fc.Conv2d(2, 2, (2, 5), (1, 2), (1, 3), (2, 2), groups=2), (2, 2, 4, 9)),
+    "conv, one-sided": (lambda: fc.Conv2d(2, 3, (2, 3), (1, 2), ((0, 2), (1, 0))), (17, 2, 3, 4)),
+    "conv, same": (lambda: fc.Conv2d(2, 3, (2, 4), padding="same", dilation=(3, 1)), (1, 2, 5, 4)),
+    "conv, reflect": (lambda: fc.Conv2d(2, 2, 3, 2, ((2, 1), (0, 3)), padding_mode="reflect"), (15, 2, 3, 4)),
+    "conv, replicate": (lambda: fc.Conv2d(1, 2, 2, padding=3, padding_mode="replicate"), (2, 1, 1, 1)),
+    "conv, circular": (lambda: fc.Conv2d(3, 3, 3, 1, 2, groups=3, padding_mode="circular"), (17, 3, 2, 4)),
+    "transposed": (lambda: fc.ConvTranspose2d(2, 3, 3), (2, 2, 2, 3)),
+    "transposed, all options": (
+        lambda: fc.ConvTranspose2d(4, 6, (3, 2), (2, 3), (1, 0), (1, 2), 2, False, (1, 4)),
+        (2, 4, 3, 2),
+    ),
+    "transposed, ragged": (lambda: fc.ConvTranspose2d(1, 2, 4, 2, 1), (17, 1, 2, 2)),
+    "transposed, three blocks": (lambda: fc.ConvTranspose2d(1, 1, 2, 2), (33, 1, 1, 2)),
+    "transposed, winograd": (lambda: fc.ConvTranspose2d(10, 10, 3, padding=1), (1, 10, 2, 4)),
+    "transposed, depthwise": (lambda: fc.ConvTranspose2d(3, 3, 3, 2, 1, 1, groups=3), (2, 3, 2, 3)),
+    "sequence": (lambda: fc.Conv1d(2, 4, 3, 2, 1, 2), (17, 2, 7)),
+    "sequence, reflect": (lambda: fc.Conv1d(2, 2, 4, padding="same", groups=2, padding_mode="reflect"), (2, 2, 5)),
     "max pool": (lambda: fc.MaxPool2d(2), (2, 2, 4, 6)),
     "max pool, overlapping": (lambda: fc.MaxPool2d((3, 2), (2, 1), (1, 0), ceil_mode=True), (2, 2, 6, 5)),
     "avg pool": (lambda: fc.AvgPool2d(2), (2, 2, 4, 6)),
@@ -44,6 +60,10 @@ LAYERS = {
             fc.Conv2d(4, 4, 3, padding=1, groups=4),
         ),
         (1, 1, 2, 2),
+    ),
+    "fused relu, transposed": (
+        lambda: fc.Sequential(fc.ConvTranspose2d(2, 2, 2, 2), fc.ReLU(), fc.Flatten(), fc.Linear(48, 2)),
+        (3, 2, 2, 3),
     ),
     "nested": (
         lambda: fc.Sequential(

@@ -23,6 +23,7 @@ from fastconv_kernels import (
     loss,
     many,
     optim,
+    padding,
     pieces,
     pointwise,
     pool2d,
@@ -238,6 +239,18 @@ def test_pieces(n, grid, size, step, offset, dtype):
     check(pieces.cut, x, n, grid, step, offset, some, writes=(5,))
     whole = np.zeros((1, 3, grid[0] * size[0], grid[1] * size[1] - size[1] // 2, LANES), dtype)
     check(pieces.join, drawn(*some.shape, dtype=dtype), n, grid, whole, writes=(3,))
+
+
+@each_float
+@pytest.mark.parametrize("mode", ["constant", "reflect", "replicate", "circular"])
+@pytest.mark.parametrize(
+    "sides", [((0, 0), (0, 0)), ((3, 1), (0, 4)), ((-2, 1), (3, -1)), ((-1, -1), (-4, 0))], ids=str
+)
+def test_padding(sides, mode, dtype):
+    rows, columns = (padding.sources(size, *side, mode) for size, side in zip((4, 5), sides, strict=True))
+    x, y = np.zeros((2, 3, 4, 5, LANES), dtype), np.zeros((2, 3, len(rows), len(columns), LANES), dtype)
+    check(padding.pad_forward, drawn(*x.shape, dtype=dtype), rows, columns, np.ones(1, dtype), y, writes=(4,))
+    check(padding.pad_backward, drawn(*y.shape, dtype=dtype), rows, columns, x, writes=(3,))
 
 
 # -------------------------------------------------------------------------------------------------------- pooling

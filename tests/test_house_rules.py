@@ -316,7 +316,7 @@ def test_equations_that_are_cited_exist(path):
 
 OPERATIONS = [
     "activation", "adaptive", "batchnorm", "bias", "branches", "conv2d", "depthwise", "elementwise", "linear", "loss",
-    "optim", "pointwise", "pool2d", "resample", "winograd", "zeropad",
+    "optim", "padding", "pointwise", "pool2d", "resample", "winograd", "zeropad",
 ]  # fmt: skip
 
 

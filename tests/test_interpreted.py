@@ -17,6 +17,9 @@ pytestmark = pytest.mark.skipif(INTERPRETED, reason="it starts an interpreter it
 
 FILES = [
     "conv2d",
+    "conv_transpose2d",
+    "conv1d",
+    "padding",
     "convolution",
     "memory",
     "pool2d",
@@ -123,6 +126,11 @@ def test_small_shapes_meet_every_line_of_every_kernel_and_twin():
     forward = convolution.forward(geometry, 1)
     forward(one, kernel, np.ones(20), dy, False)
     convolution.backward(geometry, 1, forward)(dy, one, kernel, kernel[None], one)
+    convolution.backward_input(geometry)(dy, kernel, one, np.ones(20), True)
+    around = fc.Sequential(fc.Conv2d(2, 2, 3, padding=1, padding_mode="reflect"), fc.Flatten(), fc.Linear(126, 3))
+    fc.train_step(around, fc.CrossEntropyLoss(), fc.SGD(0.1), odd, labels[:9])
+    around.backward_batch(losses.CrossEntropyLoss().of_blocks(around.run_batch(odd, None, True), labels[:9]).dy, True)
+    F.pad(odd, (1, 0, -1, 2)), F.pad(odd, (1, 0, -1, 2), "circular"), F.pad(odd, (1, 0, -1, 2), "replicate")
     for optimizer in (fc.SGD(0.1, 0.9, True), fc.Adam()):
         fc.train_step(model, fc.CrossEntropyLoss(0.1), optimizer, pixels, labels)
     fc.train_step(fc.Sequential(fc.Softmax()), fc.MSELoss(), fc.SGD(), np.ones((2, 3)), np.zeros((2, 3)))

@@ -98,6 +98,8 @@ def test_training_gives_one_hash_at_any_thread_count(make, optimizer, threads, r
         "winograd",
         "pointwise",
         "depthwise",
+        "reflect",
+        "transposed",
         "linear",
         "softmax",
         "max_pool",
@@ -122,6 +124,12 @@ def test_each_operation_gives_the_same_bits_at_any_thread_count(name, threads, r
         y = F.conv2d(maps, weight, None, *how)
         return [y, *F.conv2d_backward(y, maps, weight, *how)]
 
+    def transposed_gradients():
+        layer = fc.ConvTranspose2d(12, 3, 3, 2, 1, 1)
+        layer.weight.value = filters[12, 3, 3][:, :3]
+        y = layer.forward(maps, training=True)
+        return [y, layer.backward(y), layer.weight.grad, layer.bias.grad]
+
     def linear_gradients():
         layer = fc.Linear(960, 100)
         layer.weight.value = matrix
@@ -143,6 +151,8 @@ def test_each_operation_gives_the_same_bits_at_any_thread_count(name, threads, r
         "winograd": lambda: all_of(filters[12, 3, 3], 1, 1),
         "pointwise": lambda: all_of(filters[12, 1, 1]),
         "depthwise": lambda: all_of(filters[1, 3, 3], 1, 1, 1, 12),
+        "reflect": lambda: all_of(filters[12, 3, 3], 1, ((2, 1), (0, 3)), 1, 1, "reflect"),
+        "transposed": transposed_gradients,
         "linear": linear_gradients,
         "softmax": lambda: [F.softmax(x), F.log_softmax(x)],
         "max_pool": lambda: [F.max_pool2d(x, 3, 2, 1)],
@@ -214,6 +224,11 @@ LAYERS = {
     "winograd": (lambda: fc.Conv2d(12, 12, 3, padding=1), (12, 4, 6)),
     "pointwise": (lambda: fc.Conv2d(12, 12, 1), (12, 4, 6)),
     "depthwise": (lambda: fc.Conv2d(12, 12, 3, padding=1, groups=12), (12, 4, 6)),
+    "one-sided padding": (lambda: fc.Conv2d(2, 3, 2, padding=((0, 1), (2, 0))), (2, 5, 6)),
+    "circular padding": (lambda: fc.Conv2d(12, 12, 3, padding=1, padding_mode="circular"), (12, 4, 6)),
+    "transposed": (lambda: fc.ConvTranspose2d(3, 2, 3, 2, 1, 1), (3, 4, 5)),
+    "transposed, winograd": (lambda: fc.ConvTranspose2d(12, 12, 3, padding=1), (12, 4, 6)),
+    "sequence": (lambda: fc.Conv1d(3, 4, 3), (3, 9)),
     "max pool": (lambda: fc.MaxPool2d(3, 2, 1), (2, 5, 6)),
     "avg pool": (lambda: fc.AvgPool2d(3, 2, 1), (2, 5, 6)),
     "linear": (lambda: fc.Linear(33, 5), (33,)),

@@ -206,7 +206,12 @@ def test_an_empty_batch_has_an_empty_result():
     ("images", "error", "message"),
     [
         (np.zeros((8, 8)), fc.ShapeError, "linear|layer 0"),
-        (np.zeros((2, 8, 8)), fc.ShapeError, r"predict: expected x of shape \(N, C, H, W\) or \(N, features\)"),
+        (np.zeros(8), fc.ShapeError, r"predict: expected x of shape \(N, C, H, W\) or \(N, C, L\) or \(N, features\)"),
+        (
+            np.zeros((2, 8, 8)),
+            fc.ShapeError,
+            r"layer 0: conv2d: expected x of shape \(N, 1, H, W\) .*, got \(2, 8, 8\)",
+        ),
         (np.full((1, 1, 8, 8), np.nan), ValueError, r"predict: x\[0, 0, 0, 0\] is nan; expected finite numbers"),
         (np.zeros((1, 1, 8, 8), complex), TypeError, "expected x of float32 or float64, got complex128"),
         (np.array([["a"]]), TypeError, "expected x of float32 or float64"),

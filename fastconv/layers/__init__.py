@@ -22,6 +22,8 @@ from fastconv.layers.branches import Concat as Concat
 from fastconv.layers.branches import Parallel as Parallel
 from fastconv.layers.branches import Residual as Residual
 from fastconv.layers.conv import Conv2d as Conv2d
+from fastconv.layers.conv1d import Conv1d as Conv1d
+from fastconv.layers.conv_transpose import ConvTranspose2d as ConvTranspose2d
 from fastconv.layers.dropout import Dropout as Dropout
 from fastconv.layers.dropout import Dropout2d as Dropout2d
 from fastconv.layers.flatten import Flatten as Flatten

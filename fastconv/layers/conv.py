@@ -1,6 +1,6 @@
-"""The convolution layer.  Its loops are in kernels/fastconv_kernels: convolution.py says which."""
+"""Convolution layers.  Their loops are in kernels/fastconv_kernels: convolution.py says which."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -8,26 +8,136 @@ from fastconv import init as initializers
 from fastconv import shapes
 from fastconv.blocks import Blocks, planes
 from fastconv.layers.base import Layer, Parameter, Workspace
-from fastconv.shapes import Shape, ShapeError, pair
+from fastconv.shapes import Pair, Shape, ShapeError, Sides, choice, padding_sides, pair
 from fastconv_kernels import convolution
 from fastconv_kernels.bias import bias_backward
+from fastconv_kernels.padding import Padding
+
+Padded = int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]] | str
+"""'same', 'valid', a number, (vertical, horizontal) or ((above, below), (left, right))."""
+
+MODES = ("zeros", "reflect", "replicate", "circular")
 
 
-class Conv2d(Layer):
+class How(NamedTuple):
+    """A convolution's arguments, checked, as those of two axes."""
+
+    window: Pair
+    stride: Pair
+    sides: Sides
+    dilation: Pair
+
+
+class Convolution(Layer):
+    """What convolutions along one axis and two have in common; see ``Conv2d`` for the arguments."""
+
+    fuses_relu = True
+
+    def __init__(
+        self, in_channels: int, out_channels: int, how: How, groups: int, bias: bool, padding_mode: str, init: str
+    ) -> None:
+        name = type(self).__name__
+        check_channels(name, in_channels, out_channels, groups)
+        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
+        self.padding_mode = choice(padding_mode, MODES, "padding_mode", name)
+        self.init, self.how = init, how
+        self.filters = (out_channels, in_channels // groups, *how.window)
+        self.weight = Parameter(self._weight_shape(), initializers.by_name(init))
+        self.bias = Parameter((out_channels,), initializers.zeros) if bias else None
+
+    def _weight_shape(self) -> Shape:
+        return self.filters
+
+    def own_parameters(self) -> dict[str, Parameter]:
+        """Return weight and bias."""
+        return {"weight": self.weight} | ({"bias": self.bias} if self.bias else {})
+
+    def plan(self, shape: Shape, work: Workspace) -> Shape:
+        """Check the input's shape and choose tiles; see ``Layer.plan``."""
+        operation = type(self).__name__.lower()
+        _, stride, sides, dilation = self.how
+        out = shapes.conv2d(shape, self.filters, stride, sides, dilation, self.groups, operation)
+        work.y, work.dx = work.empty(out), work.empty(shape)
+        work.around = None
+        if self.padding_mode != "zeros" and sides != ((0, 0), (0, 0)):
+            whole = shapes.padded(operation, shape, sides, self.padding_mode)
+            work.around = Padding(shape[2:], sides, self.padding_mode, 0, work.dtype)
+            work.padded, work.dpadded = work.empty(whole), work.empty(whole)
+            shape, sides = whole, ((0, 0), (0, 0))
+        before = sides[0][0], sides[1][0]
+        geometry = convolution.Geometry(
+            self.filters, shape[2:], out[2:], stride, before, dilation, self.groups, work.dtype
+        )
+        work.forward = convolution.forward(geometry, shape[0])
+        work.backward = convolution.backward(geometry, shape[0], work.forward)
+        count = work.y.array.shape[0]
+        work.no_bias = np.zeros(self.out_channels, work.dtype)
+        work.weight_shares = work.shares(self.weight, count).reshape(count, *self.filters)
+        work.bias_shares = (
+            work.shares(self.bias, count) if self.bias else np.empty((count, self.out_channels), work.dtype)
+        )
+        return out
+
+    def forward_blocks(self, x: Blocks, work: Workspace, training: bool) -> Blocks:
+        """Write equation (1), through ReLU if one follows, into the workspace."""
+        bias = self.bias.value if self.bias else work.no_bias
+        y = self.apply(x, work, self.weight.value, bias, work.relu)
+        work.x = None if not training else work.padded if work.around else x
+        return y
+
+    def apply(self, x: Blocks, work: Workspace, weight: np.ndarray, bias: np.ndarray, relu: bool) -> Blocks:
+        """Write equation (1) with this weight and bias, through ReLU if asked to, into the workspace."""
+        if work.around:
+            work.around.forward(x.array, work.padded.array)
+            x = work.padded
+        work.forward(x.array, weight.reshape(self.filters), bias, work.y.array, relu)
+        return work.y
+
+    def backward_blocks(self, dy: Blocks, work: Workspace, need_dx: bool) -> Blocks | None:
+        """Write equations (2) and (4) into the gradients and return (3), through (61) if the padding was copied."""
+        if (work.relu or self.bias) and not work.gated:
+            bias_backward(planes(dy.array), planes(work.y.array), work.relu, work.bias_shares)
+        dx = (work.dpadded if work.around else work.dx).array if need_dx else None
+        work.backward(dy.array, work.x.array, self.weight.value.reshape(self.filters), work.weight_shares, dx)
+        work.sum_shares()
+        if need_dx and work.around:
+            work.around.backward(dx, work.dx.array)
+        return work.dx if need_dx else None
+
+
+def check_channels(operation: str, in_channels: int, out_channels: int, groups: int) -> None:
+    """Check what all convolutions ask of their channels; raises ShapeError."""
+    for name, number in (("groups", groups), ("in_channels", in_channels), ("out_channels", out_channels)):
+        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+            raise ShapeError(f"{operation}: expected {name} as a whole number of at least 1, got {number!r}")
+    if in_channels % groups or out_channels % groups:
+        raise ShapeError(
+            f"{operation}: expected in_channels and out_channels divisible by groups={groups}, "
+            f"got {in_channels} and {out_channels}"
+        )
+
+
+class Conv2d(Convolution):
     """Slide learned filters over an image: (N, C, H, W) to (N, F, OH, OW).
 
     "Convolution" is cross-correlation, and output sizes are rounded down, as in PyTorch.  Equations (1) to (5) of
-    docs/backprop.md.
+    docs/backprop.md, and (60) to (63) for padding.
 
     Parameters
     ----------
     in_channels, out_channels : int
         C and F.
-    kernel_size, stride, padding, dilation : int or (int, int)
+    kernel_size, stride, dilation : int or (int, int)
         Vertical and horizontal.
+    padding : int, (int, int), ((int, int), (int, int)), 'same' or 'valid'
+        One number, vertical and horizontal, or ((above, below), (left, right)).  'same' keeps the image's size, at
+        stride 1; an odd number of rows or columns has one more below or to the right.  'valid' is 0.
     groups : int
         Both channel numbers must divide by it; filter group g sees channel group g only.
     bias : bool
+    padding_mode : 'zeros', 'reflect', 'replicate' or 'circular'
+        What the padding holds: zeros, the image mirrored at its outermost pixels, these pixels themselves, or the
+        image's other side.
     init : str
         Name of the weight's initialiser in ``fastconv.init``.
 
@@ -38,11 +148,9 @@ class Conv2d(Layer):
 
     Raises
     ------
-    ShapeError
+    ShapeError, ValueError
         If the arguments do not fit together.
     """
-
-    fuses_relu = True
 
     def __init__(
         self,
@@ -50,33 +158,21 @@ class Conv2d(Layer):
         out_channels: int,
         kernel_size: int | tuple[int, int],
         stride: int | tuple[int, int] = 1,
-        padding: int | tuple[int, int] = 0,
+        padding: Padded = 0,
         dilation: int | tuple[int, int] = 1,
         groups: int = 1,
         bias: bool = True,
+        padding_mode: str = "zeros",
         init: str = "he_normal",
     ) -> None:
-        for name, number in (("groups", groups), ("in_channels", in_channels), ("out_channels", out_channels)):
-            if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-                raise ShapeError(f"Conv2d: expected {name} as a whole number of at least 1, got {number!r}")
-        if in_channels % groups or out_channels % groups:
-            raise ShapeError(
-                f"Conv2d: expected in_channels and out_channels divisible by groups={groups}, "
-                f"got {in_channels} and {out_channels}"
-            )
-        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.kernel_size = pair(kernel_size, "kernel_size", "Conv2d", least=1)
         self.stride = pair(stride, "stride", "Conv2d", least=1)
-        self.padding = pair(padding, "padding", "Conv2d")
         self.dilation = pair(dilation, "dilation", "Conv2d", least=1)
-        self.init = init
-        shape = (out_channels, in_channels // groups, *self.kernel_size)
-        self.weight = Parameter(shape, initializers.by_name(init))
-        self.bias = Parameter((out_channels,), initializers.zeros) if bias else None
-
-    def own_parameters(self) -> dict[str, Parameter]:
-        """Return weight and bias."""
-        return {"weight": self.weight} | ({"bias": self.bias} if self.bias else {})
+        sides = padding_sides(padding, self.kernel_size, self.stride, self.dilation, "Conv2d")
+        alike = all(first == last for first, last in sides)
+        self.padding = padding if isinstance(padding, str) else (sides[0][0], sides[1][0]) if alike else sides
+        how = How(self.kernel_size, self.stride, sides, self.dilation)
+        super().__init__(in_channels, out_channels, how, groups, bias, padding_mode, init)
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
@@ -89,42 +185,6 @@ class Conv2d(Layer):
             "dilation": self.dilation,
             "groups": self.groups,
             "bias": self.bias is not None,
+            "padding_mode": self.padding_mode,
             "init": self.init,
         }
-
-    def plan(self, shape: Shape, work: Workspace) -> Shape:
-        """Check the input's shape and choose tiles; see ``Layer.plan``."""
-        out = shapes.conv2d(shape, self.weight.shape, self.stride, self.padding, self.dilation, self.groups)
-        work.y, work.dx = work.empty(out), work.empty(shape)
-        geometry = convolution.Geometry(
-            self.weight.shape, shape[2:], out[2:], self.stride, self.padding, self.dilation, self.groups, work.dtype
-        )
-        work.forward = convolution.forward(geometry, shape[0])
-        work.backward = convolution.backward(geometry, shape[0], work.forward)
-        count = work.y.array.shape[0]
-        work.no_bias = np.zeros(self.out_channels, work.dtype)
-        work.weight_shares = work.shares(self.weight, count)
-        work.bias_shares = (
-            work.shares(self.bias, count) if self.bias else np.empty((count, self.out_channels), work.dtype)
-        )
-        return out
-
-    def forward_blocks(self, x: Blocks, work: Workspace, training: bool) -> Blocks:
-        """Write equation (1), through ReLU if one follows, into the workspace."""
-        work.x = x if training else None
-        bias = self.bias.value if self.bias else work.no_bias
-        return self.apply(x, work, self.weight.value, bias, work.relu)
-
-    def apply(self, x: Blocks, work: Workspace, weight: np.ndarray, bias: np.ndarray, relu: bool) -> Blocks:
-        """Write equation (1) with this weight and bias, through ReLU if asked to, into the workspace."""
-        work.forward(x.array, weight, bias, work.y.array, relu)
-        return work.y
-
-    def backward_blocks(self, dy: Blocks, work: Workspace, need_dx: bool) -> Blocks | None:
-        """Write equations (2) and (4) into the gradients and return (3)."""
-        if (work.relu or self.bias) and not work.gated:
-            bias_backward(planes(dy.array), planes(work.y.array), work.relu, work.bias_shares)
-        dx = work.dx if need_dx else None
-        work.backward(dy.array, work.x.array, self.weight.value, work.weight_shares, dx.array if dx else None)
-        work.sum_shares()
-        return dx

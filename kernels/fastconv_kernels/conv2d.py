@@ -12,7 +12,7 @@ C, F         input channels and filters of one group;  G  groups
 H, W         height and width of the input, without padding
 KH, KW       height and width of one filter
 OH, OW       height and width of the output
-sh, sw       stride;  dh, dw  dilation;  ph, pw  padding
+sh, sw       stride;  dh, dw  dilation;  ph, pw  padding above and to the left
 
 Mathematics
 -----------
@@ -70,6 +70,7 @@ class Geometry(NamedTuple):
     """(OH, OW)"""
     stride: tuple[int, int]
     padding: tuple[int, int]
+    """(top, left); what is below and to the right follows from ``output``"""
     dilation: tuple[int, int]
     groups: int
     dtype: np.dtype
@@ -381,11 +382,15 @@ class BackwardInput:
             shape = packed_shape(geometry.groups, channels, filters, (taps[0][2], taps[1][2]), m)
             self._parts.append((forward(m, p), memory.empty(shape, geometry.dtype), lines, taps))
 
-    def __call__(self, dy, k, dx):
-        """Write equation (3) into ``dx``; all of it, zeros where no output looks."""
+    def __call__(self, dy, k, dx, bias=None, relu=False):
+        """Write equation (3), plus ``bias``, and max(0, that) if ``relu``, into ``dx``; all of it.
+
+        Where no output looks, the gradient is zero.
+        """
+        bias = self._no_bias if bias is None else bias
         for run, packed, lines, taps in self._parts:
             pack_backward_input(k, packed, *taps)
-            run(dy, packed, self._no_bias, dx, *lines, False)
+            run(dy, packed, bias, dx, *lines, relu)
 
 
 class BackwardFilter:

@@ -32,7 +32,10 @@ def forward(geometry, images=LANES):
 
 
 def backward_input(geometry, images=LANES):
-    """Return run(dy, k, dx), which writes equation (3) into ``dx``."""
+    """Return run(dy, k, dx, bias=None, relu=False), which writes equation (3) into ``dx``.
+
+    With a bias, and max(0, that) if ``relu``, it is the transposed convolution's forward pass, equation (64).
+    """
     if special := _special(geometry):
         return special.BackwardInput(geometry)
     make = winograd.BackwardInput if winograd.pays(geometry, geometry.image) else conv2d.BackwardInput

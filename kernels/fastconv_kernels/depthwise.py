@@ -163,10 +163,14 @@ class BackwardInput:
             rows, columns = ([first - step * n for n in range(count)] for first, step, count in taps)
             self._parts.append((forward(min(PIXELS, lines[1][-1])), lines, np.ix_(rows, columns)))
 
-    def __call__(self, dy, k, dx):
-        """Write equation (3) into ``dx``; all of it, zeros where no output looks."""
+    def __call__(self, dy, k, dx, bias=None, relu=False):
+        """Write equation (3), plus ``bias``, and max(0, that) if ``relu``, into ``dx``; all of it.
+
+        Where no output looks, the gradient is zero.
+        """
+        bias = self._no_bias if bias is None else bias
         for run, lines, taps in self._parts:
-            run(dy, np.ascontiguousarray(k[:, 0][:, *taps]), self._no_bias, dx, *lines, False)
+            run(dy, np.ascontiguousarray(k[:, 0][:, *taps]), bias, dx, *lines, relu)
 
 
 class BackwardFilter:

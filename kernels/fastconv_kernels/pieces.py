@@ -160,18 +160,18 @@ class BackwardInput:
         rows, columns = (slice(-first, -first + size) for first, size in zip(self._offset, piece, strict=True))
         self.inner_dy = self._dy[:, :, rows, columns]  # without what is around, if the output has the input's size
 
-    def __call__(self, dy, k, dx):
-        """Write equation (3) into ``dx``."""
+    def __call__(self, dy, k, dx, bias=None, relu=False):
+        """Write equation (3), plus ``bias``, and max(0, that) if ``relu``, into ``dx``."""
         self.cut(dy)
-        self.of_pieces(k, dx)
+        self.of_pieces(k, dx, bias, relu)
 
     def cut(self, dy):
         """Cut the gradient, for ``of_pieces``."""
         cut(dy, self._images, self._grid, self._step, self._offset, self._dy)
 
-    def of_pieces(self, k, dx):
-        """Write equation (3) of the gradient that was cut into ``dx``."""
-        self._run(self._dy, k, self._dx)
+    def of_pieces(self, k, dx, bias=None, relu=False):
+        """Write equation (3) of the gradient that was cut into ``dx``, as a call does."""
+        self._run(self._dy, k, self._dx, bias, relu)
         join(self._dx, self._images, self._grid, dx)
 
 

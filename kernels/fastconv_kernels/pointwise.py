@@ -72,7 +72,8 @@ POINT = (1, 1)
 def fits(geometry):
     """Whether this file's kernels compute this convolution."""
     point = geometry.weight[2:] == geometry.stride == POINT
-    return point and geometry.padding == (0, 0) and geometry.groups == 1
+    unpadded = geometry.padding == (0, 0) and geometry.output == geometry.image
+    return point and unpadded and geometry.groups == 1
 
 
 class Forward:
@@ -104,7 +105,7 @@ class BackwardInput(Forward):
         self._prepare(channels, filters, geometry)
         self._no_bias = np.zeros(channels, geometry.dtype)
 
-    def __call__(self, dy, k, dx):
-        """Write equation (3) into ``dx``."""
+    def __call__(self, dy, k, dx, bias=None, relu=False):
+        """Write equation (3), plus ``bias``, and max(0, that) if ``relu``, into ``dx``."""
         pack_backward_input(k, self._packed, (0, 1, 1), (0, 1, 1))
-        self._run(dy, self._no_bias, dx, False)
+        self._run(dy, self._no_bias if bias is None else bias, dx, relu)

@@ -266,7 +266,7 @@ class BackwardInput(Forward):
         self._prepare(channels, filters, geometry.image, padding, geometry.dtype)
         self._no_bias = np.zeros(channels, geometry.dtype)
 
-    def __call__(self, dy, k, dx):
-        """Write equation (3) into ``dx``."""
+    def __call__(self, dy, k, dx, bias=None, relu=False):
+        """Write equation (3), plus ``bias``, and max(0, that) if ``relu``, into ``dx``."""
         pack_filters(k, self._packed, True)
-        self._run(dy, self._no_bias, dx, False)
+        self._run(dy, self._no_bias if bias is None else bias, dx, relu)
