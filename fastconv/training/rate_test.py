@@ -29,7 +29,7 @@ class RateTest(NamedTuple):
     smoothed: list[float]
     """Running means of the losses."""
     suggestion: float
-    """Where the running mean falls most steeply, by the logarithm of the rate."""
+    """Where the running mean falls most steeply, both by their logarithms."""
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Draw losses over rates into a file; the name's ending says of what kind.
@@ -48,14 +48,15 @@ class RateTest(NamedTuple):
         axes.plot(self.rates, self.losses, color="0.8", label="loss")
         axes.plot(self.rates, self.smoothed, color="C0", label="running mean")
         axes.axvline(self.suggestion, color="C1", linestyle="--", label=f"suggestion {self.suggestion:.2g}")
-        axes.set(xscale="log", xlabel="learning rate", ylabel="loss", ylim=_visible(self.smoothed))
+        axes.set(xscale="log", xlabel="learning rate", ylabel="loss", ylim=_visible(self))
         axes.legend()
         figure.savefig(path)
 
 
-def _visible(losses: list[float]) -> tuple[float, float]:
-    low, high = min(losses), losses[0] + 0.5 * (losses[0] - min(losses))
-    return low - 0.05 * (high - low + 1e-12), high + 0.05 * (high - low + 1e-12)
+def _visible(found: RateTest) -> tuple[float, float]:
+    """Return an axis that does not follow the explosion at the end."""
+    low, begun = min(found.losses), found.smoothed[0]
+    return low - 0.05 * (begun - low) - 1e-9, begun + 0.5 * (begun - low) + 1e-9
 
 
 def lr_find(
@@ -125,12 +126,21 @@ def lr_find(
         smoothed.append(mean / (1 - _KEPT ** (step + 1)))
         if smoothed[-1] > _BEYOND * min(smoothed):
             break
-    if len(rates) < 2:
+    if len(rates) < 3:
         raise ValueError(f"lr_find: expected a finite loss at the lowest rate, {lowest:g}, got {value}")
     return RateTest(rates, losses, smoothed, _steepest(rates, smoothed))
 
 
 def _steepest(rates: list[float], losses: list[float]) -> float:
-    """Return the rate at which the loss falls most steeply, before its minimum."""
-    slopes = np.gradient(np.array(losses), np.log(np.array(rates)))
-    return rates[int(slopes[: int(np.argmin(losses)) + 1].argmin())]
+    """Return the rate at which the loss falls most steeply, as a part of itself, before its minimum.
+
+    An untrained network's loss may be far above that of one that knows nothing, and falls from there at any rate: hence
+    the logarithm.  A slope is taken over a tenth of the steps, and the first tenth is left out, because single losses, and
+    means of a few, are noisy.
+    """
+    reach = max(1, len(rates) // 20)
+    logarithms = np.log(np.maximum(losses, np.finfo(float).tiny))
+    falls = logarithms[2 * reach :] - logarithms[: -2 * reach]
+    first = min(2 * reach, len(falls) - 1)
+    lowest = max(first + 1, int(np.argmin(losses)) - reach + 1)
+    return rates[reach + first + int(falls[first:lowest].argmin())]
