@@ -56,16 +56,25 @@ if TYPE_CHECKING:
     from fastconv.layers import Upsample as Upsample
     from fastconv.layers import Workspace as Workspace
     from fastconv.layers import ZeroPad2d as ZeroPad2d
+    from fastconv.losses import BCEWithLogitsLoss as BCEWithLogitsLoss
     from fastconv.losses import CrossEntropyLoss as CrossEntropyLoss
+    from fastconv.losses import HuberLoss as HuberLoss
+    from fastconv.losses import L1Loss as L1Loss
     from fastconv.losses import MSELoss as MSELoss
     from fastconv.optim import SGD as SGD
     from fastconv.optim import Adam as Adam
     from fastconv.optim import AdamW as AdamW
+    from fastconv.optim import Lion as Lion
+    from fastconv.optim import RMSprop as RMSprop
     from fastconv.sequential import Normalization as Normalization
     from fastconv.sequential import Sequential as Sequential
     from fastconv.shapes import ShapeError as ShapeError
+    from fastconv.training import EMA as EMA
     from fastconv.training import Callback as Callback
+    from fastconv.training import EarlyStopping as EarlyStopping
+    from fastconv.training import TimeBudget as TimeBudget
     from fastconv.training import TrainingError as TrainingError
+    from fastconv.training import lr_find as lr_find
     from fastconv.training import train_step as train_step
     from fastconv_kernels.runtime import get_num_threads as get_num_threads
     from fastconv_kernels.runtime import set_num_threads as set_num_threads
@@ -112,11 +121,19 @@ _NAMES = {
         "Workspace",
         "ZeroPad2d",
     ),
-    "fastconv.losses": ("CrossEntropyLoss", "MSELoss"),
-    "fastconv.optim": ("SGD", "Adam", "AdamW"),
+    "fastconv.losses": ("BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "L1Loss", "MSELoss"),
+    "fastconv.optim": ("SGD", "Adam", "AdamW", "Lion", "RMSprop"),
     "fastconv.sequential": ("Normalization", "Sequential"),
     "fastconv.shapes": ("ShapeError",),
-    "fastconv.training": ("Callback", "TrainingError", "train_step"),
+    "fastconv.training": (
+        "EMA",
+        "Callback",
+        "EarlyStopping",
+        "TimeBudget",
+        "TrainingError",
+        "lr_find",
+        "train_step",
+    ),
     "fastconv_kernels.runtime": ("get_num_threads", "set_num_threads", "thread_layer"),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}

@@ -723,17 +723,21 @@ def log_softmax(x: np.ndarray) -> np.ndarray:
     return y
 
 
-def cross_entropy(logits: np.ndarray, labels: np.ndarray, label_smoothing: float = 0.0) -> tuple[float, np.ndarray]:
-    """Return the mean cross-entropy of the softmax, and its gradient: equations (20) and (21).
+def cross_entropy(
+    logits: np.ndarray, labels: np.ndarray, label_smoothing: float = 0.0, weight: np.ndarray | None = None
+) -> tuple[float, np.ndarray]:
+    """Return the mean cross-entropy of the softmax, and its gradient: equations (70) and (71), or (20) and (21).
 
     Parameters
     ----------
     logits : float[N, K]
         Scores before the softmax.
-    labels : int[N]
-        The right class of each row.
+    labels : int[N] or float[N, K]
+        The right class of each row, or the probability of each class.
     label_smoothing : float
         The share of the target that is spread evenly over all classes.
+    weight : float[K] or None
+        What each class counts.
 
     Returns
     -------
@@ -742,13 +746,22 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray, label_smoothing: float
     dlogits : float64[N, K]
     """
     N, K = logits.shape
-    log_p, loss, dlogits = log_softmax(logits), 0.0, np.zeros((N, K))
+    log_p, loss, dlogits, divisor = log_softmax(logits), 0.0, np.zeros((N, K)), 0.0
+    weight = np.ones(K) if weight is None else np.asarray(weight, np.float64)
     for n in range(N):
-        target = np.full(K, label_smoothing / K)
-        target[labels[n]] += 1 - label_smoothing
-        loss -= float(np.sum(target * log_p[n])) / N
-        dlogits[n] = (np.exp(log_p[n]) - target) / N
-    return (loss if N else np.nan), dlogits
+        target = np.zeros(K)
+        if np.ndim(labels) == 1:
+            target[labels[n]] = 1
+            divisor += float(weight[labels[n]])
+        else:
+            target[...] = labels[n]
+            divisor += 1
+        target = weight * ((1 - label_smoothing) * target + label_smoothing / K)
+        loss -= float(np.sum(target * log_p[n]))
+        dlogits[n] = np.exp(log_p[n]) * np.sum(target) - target
+    if divisor == 0:
+        return np.nan, dlogits * np.nan
+    return loss / divisor, dlogits / divisor
 
 
 def mse(y: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]:
@@ -760,6 +773,48 @@ def mse(y: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]:
     if error.size == 0:
         return np.nan, error
     return float(np.sum(error * error)) / error.size, 2 * error / error.size
+
+
+def l1(y: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return the absolute error, averaged over all elements, and its gradient: equations (72) and (73).
+
+    ``y``, ``target`` and the gradient are float[...] of one shape.
+    """
+    error = np.asarray(y, np.float64) - np.asarray(target, np.float64)
+    return float(np.mean(np.abs(error))), np.sign(error) / error.size
+
+
+def huber(y: np.ndarray, target: np.ndarray, delta: float = 1.0) -> tuple[float, np.ndarray]:
+    """Return Huber's loss, averaged over all elements, and its gradient: equations (74) and (75).
+
+    ``y``, ``target`` and the gradient are float[...] of one shape.
+    """
+    error = np.asarray(y, np.float64) - np.asarray(target, np.float64)
+    loss, gradient = 0.0, np.zeros(error.shape)
+    for at in np.ndindex(error.shape):
+        e = float(error[at])
+        loss += e * e / 2 if abs(e) < delta else delta * abs(e) - delta * delta / 2
+        gradient[at] = min(max(e, -delta), delta)
+    return loss / error.size, gradient / error.size
+
+
+def binary_cross_entropy(
+    logits: np.ndarray, target: np.ndarray, pos_weight: float | np.ndarray = 1.0
+) -> tuple[float, np.ndarray]:
+    """Return the cross-entropy of the sigmoid, averaged over all elements, and its gradient: equations (76) and (77).
+
+    Parameters
+    ----------
+    logits, target : float[...]
+        Of one shape.
+    pos_weight : float or float[...]
+        What the term of a yes is multiplied by; spreads over the logits.
+    """
+    z, t = np.asarray(logits, np.float64), np.asarray(target, np.float64)
+    yes = pos_weight * t
+    loss = yes * np.logaddexp(0, -z) + (1 - t) * np.logaddexp(0, z)
+    p = np.exp(-np.logaddexp(0, -z))
+    return float(np.mean(loss)), ((1 - t) * p - yes * np.exp(-np.logaddexp(0, z))) / z.size
 
 
 # ----------------------------------------------------------------------------------------------------- optimisers
@@ -849,6 +904,89 @@ def adamw(
     """Take one step of AdamW, equation (26): `adam`, but the decay shrinks the value and never meets the moments."""
     decayed = (1 - lr * weight_decay) * np.asarray(value, np.float64)
     return adam(decayed, grad, m, v, step, lr, beta1, beta2, eps, weight_decay=0.0)
+
+
+def rmsprop(
+    value: np.ndarray,
+    grad: np.ndarray,
+    square: np.ndarray,
+    mean: np.ndarray,
+    velocity: np.ndarray,
+    lr: float = 0.01,
+    alpha: float = 0.99,
+    eps: float = 1e-8,
+    momentum: float = 0.0,
+    centered: bool = False,
+    weight_decay: float = 0.0,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Take one step of RMSprop: equation (78).
+
+    Parameters
+    ----------
+    value, grad, square, mean, velocity : float[...]
+        The parameter, its gradient, and what the last step returned; zeros before the first.
+    lr, alpha, eps, momentum, weight_decay : float
+        Learning rate, what is kept of square and mean, the guard against division by zero, what is kept of the
+        velocity, and the pull towards zero that is added to the gradient.
+    centered : bool
+        Divide by the root of the variance, not of the mean square.
+
+    Returns
+    -------
+    value, square, mean, velocity : float64[...]
+        All four after the step.
+    """
+    value, grad, square, mean, velocity = (np.asarray(a, np.float64) for a in (value, grad, square, mean, velocity))
+    grad = grad + weight_decay * value
+    square = alpha * square + (1 - alpha) * grad * grad
+    if centered:
+        mean = alpha * mean + (1 - alpha) * grad
+    spread = np.maximum(square - mean * mean, 0) if centered else square
+    velocity = momentum * velocity + grad / (np.sqrt(spread) + eps)
+    return value - lr * velocity, square, mean, velocity
+
+
+def lion(
+    value: np.ndarray,
+    grad: np.ndarray,
+    mean: np.ndarray,
+    lr: float = 1e-4,
+    beta1: float = 0.9,
+    beta2: float = 0.99,
+    weight_decay: float = 0.0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Take one step of Lion: equation (79).
+
+    Parameters
+    ----------
+    value, grad, mean : float[...]
+        The parameter, its gradient, and the mean that the last step returned; zeros before the first.
+    lr, beta1, beta2, weight_decay : float
+        Learning rate, the mean's share in the direction and in the next mean, and the pull towards zero.
+
+    Returns
+    -------
+    value, mean : float64[...]
+        Both after the step.
+    """
+    value, grad, mean = (np.asarray(a, np.float64) for a in (value, grad, mean))
+    direction = np.sign(beta1 * mean + (1 - beta1) * grad)
+    return value - lr * (direction + weight_decay * value), beta2 * mean + (1 - beta2) * grad
+
+
+def clip_factor(grads: list[np.ndarray], clip_norm: float) -> tuple[float, float]:
+    """Return the norm of all gradients together, and what to multiply them by: equation (80)."""
+    total = 0.0
+    for grad in grads:
+        for element in np.asarray(grad, np.float64).ravel():
+            total += float(element) ** 2
+    norm = float(np.sqrt(total))
+    return norm, min(1.0, clip_norm / (norm + 1e-6))
+
+
+def moving_average(average: np.ndarray, value: np.ndarray, kept: float) -> np.ndarray:
+    """Return the average after one more value, of which ``kept`` stays as it was: equation (81)."""
+    return kept * np.asarray(average, np.float64) + (1 - kept) * np.asarray(value, np.float64)
 
 
 # ---------------------------------------------------------------------------------------------- data and checking

@@ -17,8 +17,10 @@ from fastconv.shapes import Shape, ShapeError
 from fastconv_kernels import loss as loss_kernels
 
 if TYPE_CHECKING:
+    from fastconv.losses import Loss
     from fastconv.optim import Optimizer
     from fastconv.schedules import Schedule
+    from fastconv.training.averaging import EMA
     from fastconv.training.callbacks import Callback
     from fastconv.training.history import History
 
@@ -372,11 +374,13 @@ class Sequential(Layer):
         y: np.ndarray,
         epochs: int = 10,
         batch_size: int = 64,
+        loss: "Loss | None" = None,
         optimizer: "Optimizer | str" = "sgd",
         schedule: "Schedule | str" = "one-cycle",
         validation_split: float = 0.0,
         validation_data: tuple[np.ndarray, np.ndarray] | None = None,
         seed: int = 0,
+        ema: "EMA | None" = None,
         callbacks: "Sequence[Callback]" = (),
         verbose: bool = True,
     ) -> "History":
@@ -389,11 +393,13 @@ class Sequential(Layer):
             y,
             epochs=epochs,
             batch_size=batch_size,
+            loss=loss,
             optimizer=optimizer,
             schedule=schedule,
             validation_split=validation_split,
             validation_data=validation_data,
             seed=seed,
+            ema=ema,
             callbacks=callbacks,
             verbose=verbose,
         )

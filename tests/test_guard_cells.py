@@ -365,8 +365,11 @@ def test_softmax_and_bias(shape, dtype):
 def test_losses(n, classes, dtype):
     z = drawn(blocks_of(n), classes, LANES, dtype=dtype)
     labels, losses, hits = np.arange(n) % classes, np.zeros(len(z)), np.zeros(len(z), np.int64)
-    check(loss.cross_entropy, z, labels, 0.1, np.zeros_like(z), losses, hits, writes=(3, 4, 5))
-    check(loss.mean_squared_error, z, z + 1, n, np.zeros_like(z), losses, writes=(3, 4))
+    weights, dz = np.ones(classes), np.zeros_like(z)
+    check(loss.cross_entropy, z, labels, 0.1, weights, float(n), dz, losses, hits, writes=(5, 6, 7))
+    check(loss.soft_cross_entropy, z, abs(z), n, 0.1, weights, dz, losses, hits, writes=(5, 6, 7))
+    for each in (loss.mean_squared_error, loss.mean_absolute_error, loss.huber, loss.binary_cross_entropy):
+        check(each, z, z + 1, weights, n, dz, losses, writes=(4, 5))
 
 
 @each_float
@@ -375,8 +378,20 @@ def test_sums_and_optimisers(size, dtype):
     value, grad, mean, square = abs(drawn(4, size, dtype=dtype))
     shares = drawn(3, size, dtype=dtype)
     check(lambda *group: bias.sum_shares(*Many([group]).table, 3), shares, value, writes=(1,))
-    how = 0.1, 0.9, True, 0.01
+    decays = np.array([0.01])
+    how = 0.1, 0.9, True, decays, 0.5
     check(lambda *group: optim.sgd(*Many([group]).table, *how), mean, grad, value, writes=(0, 2), overwrites=())
-    how = 0.1, 0.9, 0.99, 1e-8, 0.01, True, 0.1, 0.1
+    how = 0.1, 0.9, 0.99, 1e-8, decays, True, 0.1, 0.1, 0.5
     group = mean, square, grad, value
     check(lambda *group: optim.adam(*Many([group]).table, *how), *group, writes=(0, 1, 3), overwrites=())
+    group = mean, value.copy(), square + mean**2, grad, value
+    for centered in (False, True):
+        how = 0.1, 0.9, 1e-8, 0.9, centered, decays, 0.5
+        writes = (0, 1, 2, 4) if centered else (1, 2, 4)
+        check(lambda *group: optim.rmsprop(*Many([group]).table, *how), *group, writes=writes, overwrites=())  # noqa: B023
+    how = 0.1, 0.9, 0.99, decays, 0.5
+    check(lambda *group: optim.lion(*Many([group]).table, *how), mean, grad, value, writes=(0, 2), overwrites=())
+    totals = np.zeros(-(-size // many.CHUNK))
+    launch = lambda *group: optim.squares_of_gradients(*Many([group[:2]]).table, group[2])  # noqa: E731
+    check(launch, grad, value, totals, writes=(2,))
+    check(lambda *group: optim.average(*Many([group]).table, 0.1), mean, value, writes=(0,), overwrites=())

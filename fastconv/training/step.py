@@ -10,6 +10,8 @@ from fastconv.sequential import Sequential
 def train_step(model: Sequential, loss: Loss, optimizer: Optimizer, x: np.ndarray, y: np.ndarray) -> float:
     """Train on one batch and return its mean loss.
 
+    A loss that is not finite changes no weight, nor does a norm of the gradients (``optimizer.norm``) that is not.
+
     Parameters
     ----------
     model : Sequential
@@ -39,7 +41,7 @@ def checked_step(
 ) -> LossResult:
     """Take the step on ``x[index]`` without checks; ``factor`` multiplies the learning rate.
 
-    A loss that is not finite changes no weight.
+    A loss, or a norm of the gradients, that is not finite changes no weight.
     """
     with model.lock:
         result = loss.of_blocks(model.run_batch(x, index, training=True), target)
