@@ -68,13 +68,14 @@ ARROWS = {
     "optim": {"layers", K},
     "functional": {"blocks", "layers", "losses", "shapes", K},
     "gradient_check": {"blocks", "layers"},
+    "augment": {"blocks", "shapes", K},
     "sequential": {"blocks", "layers", "shapes", K},
     "summary": {"layers", "shapes"},
     "models": {"layers", "sequential"},
     "data": {"atomic"},
     "io": {"atomic", "blocks", "layers", "sequential", "shapes"},
     "training": {
-        "atomic", "blocks", "data", "io", "layers", "losses", "models", "optim", "schedules", "sequential", "shapes",
+        "atomic", "augment", "blocks", "data", "io", "layers", "losses", "models", "optim", "schedules", "sequential", "shapes",
         "terminal",
     },
     "commands": EVERYTHING,
@@ -85,7 +86,7 @@ ARROWS = {
 ARROWS_INSIDE_FUNCTIONS = {"sequential": {"summary", "training"}, "summary": {"sequential"}}
 
 # Other people's packages, and the only parts that may import them.  NumPy is everywhere.
-GUESTS = {"pandas": {"data"}, "safetensors": {"io"}, "rich": {"commands", "terminal", "training"}}
+GUESTS = {"PIL": {"augment", "data"}, "pandas": {"data"}, "safetensors": {"io"}, "rich": {"commands", "terminal", "training"}}
 
 
 def part_of(path):
@@ -144,7 +145,9 @@ TOOLS = {
     "runtime": {"cache", "crew"},
     "tilesize": {"tile"},
     "memory": {"runtime"},
+    "counter": {"runtime"},
     "exponential": {"runtime"},
+    "trigonometry": {"runtime"},
     "many": {"tile"},
 }
 # A file of kernels is one operation by one method, and knows no other, but for these.
@@ -314,7 +317,7 @@ def test_equations_that_are_cited_exist(path):
     assert cited <= set(equations_derived()), f"{name_of(path)} cites {sorted(cited - set(equations_derived()))}"
 
 
-OPERATIONS = ["activation", "bias", "conv2d", "depthwise", "linear", "loss", "optim", "pointwise", "pool2d", "winograd"]
+OPERATIONS = ["activation", "augment", "bias", "conv2d", "depthwise", "linear", "loss", "optim", "pointwise", "pool2d", "winograd"]
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

@@ -6,6 +6,8 @@ from time import perf_counter
 import numpy as np
 
 from fastconv import optim, schedules
+from fastconv.augment import Augment, Augmentation, chosen
+from fastconv.augment.options import check_pixels
 from fastconv.data import permutation, split
 from fastconv.layers import Softmax
 from fastconv.losses import CrossEntropyLoss
@@ -33,6 +35,8 @@ def fit(
     seed: int = 0,
     callbacks: Sequence[Callback] = (),
     verbose: bool = True,
+    augment: Augment | str | None = None,
+    stratify: bool = False,
 ) -> History:
     """Train a model on labelled images with softmax cross-entropy.
 
@@ -54,10 +58,14 @@ def fit(
     validation_data : (x, y) or None
         Images to validate on instead.
     seed : int
-        For the order of the images, the split and dropout's masks.  The initial weights have their own.
+        For the order of the images, the split, augmentation and dropout's masks.  The initial weights have their own.
     callbacks : sequence of Callback
     verbose : bool
         Print one line an epoch.
+    augment : Augment, 'digits', 'fashion', 'cifar' or None
+        What becomes of uint8 images before they are trained on, anew in each epoch; none are changed in validation.
+    stratify : bool
+        Hold out the same fraction of each class.
 
     Returns
     -------
@@ -85,6 +93,7 @@ def fit(
     optimizer = optim.by_name(optimizer) if isinstance(optimizer, str) else optimizer
     schedule = schedules.by_name(schedule) if isinstance(schedule, str) else schedule
     loss = CrossEntropyLoss()
+    options = chosen("fit", augment)
 
     x = model.check_images("fit", x)
     if x.shape[0] == 0:
@@ -99,7 +108,10 @@ def fit(
         train, held_out = everything, np.arange(x_val.shape[0])
     else:
         x_val, target_val = x, target
-        train, held_out = split(x.shape[0], validation_split, seed) if validation_split else (everything, None)
+        classes = target if stratify else None
+        parts = split(x.shape[0], validation_split, seed, classes) if validation_split else (everything, None)
+        train, held_out = parts
+    augmentation = options and Augmentation(options, check_pixels("fit", x).shape[1:], train, seed)
 
     n = train.shape[0]
     batches = -(-n // batch_size)
@@ -114,12 +126,17 @@ def fit(
         run.epoch += 1
         run.batch = 0
         order = train[permutation(n, seed, run.epoch)]
+        packing = augmentation and augmentation.of_epoch(run.epoch)
         total, hits, factor = 0.0, 0, 1.0
         began = perf_counter()
         for start in range(0, n, batch_size):
             index = order[start : start + batch_size]
             factor = schedule(((run.epoch - 1) * batches + run.batch) / (epochs * batches))
-            result = checked_step(model, loss, optimizer, x, index, target[index], factor)
+            wanted = target[index]
+            if packing and packing.mixes:
+                shape = model.output_shape((index.shape[0], *x.shape[1:]))
+                wanted = loss.check_target(packing.targets(target, index, shape[1], model.dtype), shape)
+            result = checked_step(model, loss, optimizer, x, index, wanted, factor, packing)
             if not np.isfinite(result.value):
                 raise TrainingError(
                     f"fit: the loss is {result.value} in epoch {run.epoch}, batch {run.batch + 1} of {batches}, at "
