@@ -75,8 +75,8 @@ ARROWS = {
     "data": {"atomic"},
     "io": {"atomic", "blocks", "layers", "sequential", "shapes"},
     "training": {
-        "atomic", "augment", "blocks", "data", "io", "layers", "losses", "models", "optim", "schedules", "sequential", "shapes",
-        "terminal",
+        "atomic", "augment", "blocks", "data", "io", "layers", "losses", "models", "optim", "schedules", "sequential",
+        "shapes", "terminal",
     },
     "commands": EVERYTHING,
     "cli": EVERYTHING,
@@ -86,7 +86,12 @@ ARROWS = {
 ARROWS_INSIDE_FUNCTIONS = {"sequential": {"summary", "training"}, "summary": {"sequential"}}
 
 # Other people's packages, and the only parts that may import them.  NumPy is everywhere.
-GUESTS = {"PIL": {"augment", "data"}, "pandas": {"data"}, "safetensors": {"io"}, "rich": {"commands", "terminal", "training"}}
+GUESTS = {
+    "PIL": {"augment", "data"},
+    "pandas": {"data"},
+    "safetensors": {"io"},
+    "rich": {"commands", "terminal", "training"},
+}
 
 
 def part_of(path):
@@ -317,7 +322,19 @@ def test_equations_that_are_cited_exist(path):
     assert cited <= set(equations_derived()), f"{name_of(path)} cites {sorted(cited - set(equations_derived()))}"
 
 
-OPERATIONS = ["activation", "augment", "bias", "conv2d", "depthwise", "linear", "loss", "optim", "pointwise", "pool2d", "winograd"]
+OPERATIONS = [
+    "activation",
+    "augment",
+    "bias",
+    "conv2d",
+    "depthwise",
+    "linear",
+    "loss",
+    "optim",
+    "pointwise",
+    "pool2d",
+    "winograd",
+]
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

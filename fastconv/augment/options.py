@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from math import isfinite
-from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -141,6 +140,7 @@ class Augment:
 
 _GREATEST = {"rotate": 180, "shear": 60, "shift": 1000, "brightness": 1, "contrast": 1, "mixup": 4}
 
+
 def chosen(operation: str, augment: object) -> Augment | None:
     """Return the options that an argument names, or is; None if it is None.
 
@@ -177,7 +177,7 @@ def check_pixels(operation: str, images: object) -> NDArray[np.uint8]:
 
 
 def _number(name: str, value: Any, least: float, most: float) -> float:
-    if not isinstance(value, Real) or isinstance(value, bool):
+    if not isinstance(value, int | float) or isinstance(value, bool):
         raise TypeError(f"Augment: expected {name} as a number, got {value!r}")
     if not (isfinite(value) and least <= value <= most):
         raise ValueError(f"Augment: expected {name} from {least} to {most}, got {value!r}")

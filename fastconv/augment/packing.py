@@ -79,9 +79,12 @@ class Augmentation:
     def bend(self, dtype: np.dtype) -> _Bend:
         """Return the elastic displacement's splines."""
         if dtype not in self._bends:
-            alpha, sigma = self.options.elastic or (0.0, 1.0)
+            alpha, sigma = self.options.elastic or (0.0, 100.0)
             # A cubic B-spline is nearly a bell, whose variance is a third of the squared distance between knots.
-            rows, columns = _splines(self.size[0], sqrt(3) * sigma), _splines(_whole_vectors(self.size[1]), sqrt(3) * sigma)
+            rows, columns = (
+                _splines(self.size[0], sqrt(3) * sigma),
+                _splines(_whole_vectors(self.size[1]), sqrt(3) * sigma),
+            )
             knots = int(columns[-1, 4]) + 4
             across = np.zeros((knots + 1, len(columns)), dtype)
             for k in range(4):
@@ -125,16 +128,13 @@ class Packing:
         n, run = index.shape[0], self._run
         table = np.empty((2 * n if self.mixes else n, kernels.SQUARES + 2 * run.squares))
         partner = np.empty(n, np.int64)
-        kernels.draw(
-            self._key, index, run.pool, run.size, run.ranges, float(run.options.mixup), table, partner
-        )
+        kernels.draw(self._key, index, run.pool, run.size, run.ranges, float(run.options.mixup), table, partner)
         return table, partner
 
     def __call__(self, x: np.ndarray, table: np.ndarray, out: Blocks, index: np.ndarray | None = None) -> Blocks:
         """Pack uint8 images ``x[index]`` (all if None) into ``out``; channel c's value v becomes ``table[c, v]``."""
-        if index is None:
-            index = np.arange(x.shape[0])
         if out.n:
+            index = np.arange(x.shape[0]) if index is None else index
             run, options = self._run, self._run.options
             drawn, partner = self.draw(index)
             bend = run.bend(out.array.dtype)
@@ -152,7 +152,7 @@ class Packing:
                 border,
                 options.fill,
                 options.squares[0],
-                tuple(bend),
+                *bend,
                 blocks.planes(out.array),
                 memory.scratch((cells,), out.array.dtype),
             )

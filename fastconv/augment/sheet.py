@@ -52,7 +52,7 @@ def preview(
     shown = [images, *(options.apply(images, everything, epoch, seed) for epoch in range(1, columns))]
     times = max(1, _LARGE // max(images.shape[2:]))
     cells = np.stack(shown, axis=1).repeat(times, axis=3).repeat(times, axis=4)
-    n, _, channels, height, width = cells.shape
+    n, _, _, height, width = cells.shape
     sheet = np.full((n, columns, height + _GAP, width + _GAP, 3), _PAPER, np.uint8)
     sheet[:, :, :height, :width] = cells.transpose(0, 1, 3, 4, 2)
     page = sheet.transpose(0, 2, 1, 3, 4).reshape(n * (height + _GAP), columns * (width + _GAP), 3)

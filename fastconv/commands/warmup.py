@@ -8,6 +8,7 @@ from time import perf_counter
 import numpy as np
 
 from fastconv import models, optim, terminal
+from fastconv.augment import PRESETS, Augment, Augmentation
 from fastconv.commands.common import CompilingNotice, say_machine, use_threads
 from fastconv.commands.interrupts import Interrupts
 from fastconv.losses import CrossEntropyLoss
@@ -29,14 +30,20 @@ def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
     with CompilingNotice():
         for name in models.NAMES:
             for optimizer in optim.NAMES:
-                compile_kernels(models.create(name), (1, 28, 28), optim.by_name(optimizer), sizes, sizes)
+                made = models.create(name), (1, 28, 28), optim.by_name(optimizer)
+                compile_kernels(*made, sizes, sizes, PRESETS["digits"])
             models.create(name).predict_proba(np.zeros((1, 1, 28, 28), np.float32))
     terminal.say(f"ready: every kernel of {' and '.join(models.NAMES)} in {perf_counter() - began:.1f} s")
     return 0
 
 
 def compile_kernels(
-    model: Sequential, image_shape: Shape, optimizer: Optimizer, trained: Iterable[int], predicted: Iterable[int]
+    model: Sequential,
+    image_shape: Shape,
+    optimizer: Optimizer,
+    trained: Iterable[int],
+    predicted: Iterable[int],
+    augment: Augment | None = None,
 ) -> None:
     """Compile, or load from the cache, what batches of these sizes need; a copy of the model is worked on.
 
@@ -49,11 +56,16 @@ def compile_kernels(
         Left as it is.
     trained, predicted : ints
         Batch sizes; zeros are left out.
+    augment : Augment, optional
+        What the images of training undergo.
     """
     model, optimizer = deepcopy(model), deepcopy(optimizer)
     images, labels = np.zeros((_LARGEST, *image_shape), np.uint8), np.zeros(_LARGEST, np.int64)
     for n in _distinct(trained):
         train_step(model, CrossEntropyLoss(), optimizer, images[:n], labels[:n])
+    if augment is not None:
+        packing = Augmentation(augment, image_shape, np.arange(1), 0).of_epoch(1)
+        model.run_batch(images[:1], None, False, packing)
     for n in _distinct(predicted):
         model.predict(images[:n])
 

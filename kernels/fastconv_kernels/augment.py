@@ -14,7 +14,7 @@ pixels, which are weighted by how near they are; m is the inverse of the map tha
     (column, row) = m (j, i, 1) + displacement(i, j)                                          (90)
     m = (offset) (flip) (shear, scale)^-1 (rotation)^-1 (shift)^-1, about the centre          (91)
     v = top + fy (bottom - top),  top = x[r, c] + fx (x[r, c+1] - x[r, c])                    (92)
-    displacement(i, j) = sum of B(i / h - k) B(j / h - l) knot[k, l]                          (93)
+    displacement(i, j) = sum of B(i/h + 1 - k) B(j/h + 1 - l) knot[k, l]                      (93)
     pixel' = clip(g (pixel - 1/2) + 1/2 + b, 0, 1)                                            (94)
     x = lambda x_own + (1 - lambda) x_partner                                                 (95)
 
@@ -31,7 +31,7 @@ from fastconv_kernels.runtime import kernel
 from fastconv_kernels.tile import LANES, full, plus, sampled, store, times, transposed, vectors, zeros
 from fastconv_kernels.trigonometry import cos_sin
 
-# Columns of a row of the table: the matrix of (91), g and b of (94), lambda of (95), then corners of squares to cut out.
+# Columns of a row of the table: m of (91), g and b of (94), lambda of (95), one to spare, then corners of squares.
 GAIN, SHIFT, SHARE, SQUARES = 6, 7, 8, 10
 # What a random number is for: the first ones are for the row of the table, in the order of its making.
 _PARTNER, _ELASTIC, _SHARE = 1 << 16, 1 << 17, 1 << 32
@@ -229,7 +229,9 @@ def _sample(row, size, P, amplitude, across, down, lines, room, out):
 
 
 @kernel()
-def pack_augmented(crew, images, index, partner, values, table, key, size, P, fill, square, bend, x, scratch):
+def pack_augmented(
+    crew, images, index, partner, values, table, key, size, P, fill, square, amplitude, GH, across, down, x, scratch
+):
     """Write the chosen images into lane blocks as the table says: equations (90) and (92) to (95).
 
     Parameters
@@ -251,10 +253,14 @@ def pack_augmented(crew, images, index, partner, values, table, key, size, P, fi
         The pixel that is read outside.
     square : int
         Side of the squares to cut out.
-    bend : (float, int, float[GW + 1, columns], float[H, 5])
-        Amplitude of the knots, 0 for none; GH; how much of each knot of a row there is in each column, then the
-        column's number, for so many columns as fill whole vectors; for each row four values of B, then which knot the
-        first is for.
+    amplitude : float
+        Of the knots; 0 for none.
+    GH : int
+    across : float[GW + 1, columns]
+        How much of each knot of a row there is in each column, then the column's number; so many columns as fill whole
+        vectors.
+    down : float[H, 5]
+        Four values of B for each row, then which knot the first is for.
     x : float[B, C, S, 16]
         Overwritten; zeros in lanes without an image.
     scratch : float[threads, ...]
@@ -267,7 +273,6 @@ def pack_augmented(crew, images, index, partner, values, table, key, size, P, fi
     B, C, S, _ = x.shape
     n = index.shape[0]
     H, W = size
-    amplitude, GH, across, down = bend
     knots_end = 2 * GH * (across.shape[0] - 1)
     lines_end = knots_end + 2 * GH * across.shape[1]
     plane_end = lines_end + (H + 2 * P + 3) * (W + 2 * P + 3)
