@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from fastconv import augment as augment
     from fastconv import data as data
     from fastconv import functional as functional
     from fastconv import init as init
@@ -80,7 +81,7 @@ if TYPE_CHECKING:
     from fastconv_kernels.runtime import set_num_threads as set_num_threads
     from fastconv_kernels.runtime import thread_layer as thread_layer
 
-_MODULES = ("data", "functional", "init", "models", "reference", "schedules")
+_MODULES = ("augment", "data", "functional", "init", "models", "reference", "schedules")
 _NAMES = {
     "fastconv.gradient_check": ("GradientError", "gradcheck"),
     "fastconv.io": ("ModelFileError", "load", "save"),

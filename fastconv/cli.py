@@ -17,6 +17,7 @@ from fastconv.commands.interrupts import Interrupted, Interrupts
 
 EPOCHS, BATCH_SIZE, VALIDATION = 20, 64, 0.1
 MODEL, OPTIMIZER, SCHEDULE = "lenet5", "sgd", "one-cycle"
+PRESETS = ("digits", "fashion", "cifar")  # of fastconv.augment
 
 DESCRIPTION = "Train and use convolutional networks on the cores of this machine."
 EXAMPLES = """\
@@ -80,6 +81,21 @@ def _fraction(text: str) -> float:
     return value
 
 
+def _preset(text: str) -> str:
+    if text not in PRESETS:
+        raise argparse.ArgumentTypeError(
+            f"expected {', '.join(PRESETS[:-1])} or {PRESETS[-1]}, got {text!r}; a file goes before it"
+        )
+    return text
+
+
+def _size(text: str) -> tuple[int, int]:
+    sizes = [int(part) if part.isdecimal() else 0 for part in text.split("x")]
+    if len(sizes) not in (1, 2) or min(sizes) < 1:
+        raise argparse.ArgumentTypeError(f"expected height x width, such as 28x28, got {text!r}")
+    return sizes[0], sizes[-1]
+
+
 def _image_shape(text: str) -> tuple[int, int, int]:
     sizes = [int(part) if part.isdecimal() else 0 for part in text.split("x")]
     if len(sizes) != 3 or min(sizes) < 1:
@@ -115,11 +131,18 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=_whole(0), default=0, metavar="N", help="what weights, split and order follow from (default: 0)"
     )
+    parser.add_argument("--stratify", action="store_true", help="hold out the same fraction of each class")
     parser.add_argument(
         "--augment",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="move images by up to a pixel, anew in each epoch (default: yes)",
+        nargs="?",
+        type=_preset,
+        const="",
+        metavar="PRESET",
+        help="change images at random, anew in each epoch: digits, fashion or cifar (default: no; without PRESET, what "
+        "suits the images)",
+    )
+    parser.add_argument(
+        "--size", type=_size, metavar="HxW", help="resize PNG and JPEG files (default: they must have one size)"
     )
     _add_threads(parser)
     parser.add_argument("--out", metavar="DIR", help="the run's folder (default: runs/train-001, -002, ...)")

@@ -1,12 +1,14 @@
 """``fastconv train``: from labelled images to a folder with a trained model, its figures and a submission."""
 
 import argparse
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastconv import data, models, optim, schedules, terminal
+from fastconv import augment, data, models, optim, schedules, terminal
+from fastconv.augment import Augment
 from fastconv.commands.common import CompilingNotice, quoted, say_accuracy, say_machine, use_threads
 from fastconv.commands.errors import UsageError
 from fastconv.commands.interrupts import Interrupted, Interrupts
@@ -36,7 +38,6 @@ from fastconv.training.metrics import balanced_accuracy, confusion_matrix, macro
 from fastconv.training.normalize import normalization_of
 from fastconv.training.progress import Progress
 from fastconv.training.run_folder import CONFIG, METRICS, MODEL, SUBMISSION, Recorder, RunFolder, check_free
-from fastconv.training.shift import RandomShift
 from fastconv_kernels.runtime import get_num_threads
 
 
@@ -54,6 +55,7 @@ class _Job(NamedTuple):
     train: NDArray[np.int64]
     held_out: NDArray[np.int64]
     test: Dataset | None
+    augment: Augment | None
 
 
 def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
@@ -92,24 +94,42 @@ def _read(arguments: argparse.Namespace) -> _Job:
     if arguments.model not in models.NAMES:
         raise UsageError(f"--model: expected one of {', '.join(models.NAMES)}, got {arguments.model!r}")
     say_machine()
-    dataset = data.load(arguments.data)
+    dataset = data.load(arguments.data, size=arguments.size)
     labels = labels_of(dataset)
     _check_classes(dataset)
-    model = models.create(arguments.model, dataset.num_classes, arguments.seed)
+    model = models.create_for(arguments.model, dataset.images.shape[1:], dataset.num_classes, arguments.seed)
     classes_for(model, arguments.model, dataset)
-    test = None if arguments.test is None else data.load(arguments.test)
+    channels, *size = dataset.images.shape[1:]
+    test = None
+    if arguments.test is not None:
+        test = data.load(arguments.test, size=(size[0], size[1]), channels=channels)
     if test is not None and test.images.shape[1:] != dataset.images.shape[1:]:
         raise UsageError(
             f"{test.source}: expected images of {_size(dataset)} as in {dataset.source}, got {_size(test)}; "
             "give test images of the same size"
         )
-    train, held_out = data.split(len(dataset), arguments.val, arguments.seed)
+    arguments.augment = _preset_for(dataset) if arguments.augment == "" else arguments.augment
+    options = augment.chosen("train", arguments.augment)
+    train, held_out = data.split(len(dataset), arguments.val, arguments.seed, labels if arguments.stratify else None)
     model.normalization = normalization_of(dataset.images, train)
-    return _Job(arguments, model, loss, optimizer, schedule, ema, dataset, labels, train, held_out, test)
+    return _Job(arguments, model, loss, optimizer, schedule, ema, dataset, labels, train, held_out, test, options)
 
 
 def _is_plateau(arguments: argparse.Namespace) -> bool:
     return arguments.schedule == "plateau"
+
+
+def _preset_for(dataset: Dataset) -> str:
+    """Return the preset that ``--augment`` alone means."""
+    channels, *size = dataset.images.shape[1:]
+    if channels == 3:
+        return "cifar"
+    if (channels, size) == (1, [28, 28]):
+        return "digits"
+    raise UsageError(
+        f"--augment: expected a preset for images of {_size(dataset)}, one of {', '.join(augment.PRESETS)}; write "
+        "--augment digits, for example"
+    )
 
 
 def _check_classes(dataset: Dataset) -> None:
@@ -138,11 +158,13 @@ def _config(job: _Job, folder: RunFolder) -> dict[str, Any]:
         "optimizer": {name: value for name, value in optimizer.items() if name != "steps"},
         "parameters": sum(parameter.size for parameter in job.model.parameters()),
         "normalization": job.model.normalization._asdict(),
+        "augment": job.augment and asdict(job.augment),
         "data": {
             "source": job.dataset.source,
             "sha256": job.dataset.sha256(),
             "image_shape": list(job.dataset.images.shape[1:]),
             "classes": job.dataset.num_classes,
+            "class_names": job.dataset.classes,
             "train": len(job.train),
             "validation": len(job.held_out),
         },
@@ -161,12 +183,11 @@ def _say_job(job: _Job, folder: RunFolder) -> None:
 
 def _compile(job: _Job) -> None:
     """Compile what the run needs before its clock starts."""
-    step, n = job.arguments.batch_size, len(job.train)
+    shape, step, n = job.dataset.images.shape[1:], job.arguments.batch_size, len(job.train)
     predicted = [size for part in (job.held_out, job.test or ()) for size in (min(BATCH, len(part)), len(part) % BATCH)]
     with CompilingNotice():
         trained = min(step, n), n % step
-        shape = job.dataset.images.shape[1:]
-        compile_kernels(job.model, shape, job.optimizer, trained, predicted, job.loss, job.ema)
+        compile_kernels(job.model, shape, job.optimizer, trained, predicted, job.loss, job.ema, job.augment)
 
 
 # ------------------------------------------------------------------------------------------------------------- training
@@ -190,17 +211,14 @@ class _StopInOrder(Callback):
 def _fit(job: _Job, folder: RunFolder, interrupts: Interrupts) -> History:
     patience, budget = job.arguments.early_stop, job.arguments.time_budget
     best = KeepBest() if patience is None else EarlyStopping(patience, "val_acc")
-    images = np.require(job.dataset.images, requirements="W")
     callbacks: list[Callback] = [_StopInOrder(interrupts), best, Recorder(folder, best)]
-    if job.arguments.augment:
-        callbacks.append(RandomShift(images, job.train, job.arguments.seed))
     if budget is not None:
         callbacks.append(TimeBudget(budget))
     try:
         with Progress(get_num_threads()) as progress:
             return fit(
                 job.model,
-                images,
+                job.dataset.images,
                 job.labels,
                 epochs=job.arguments.epochs,
                 batch_size=job.arguments.batch_size,
@@ -212,6 +230,8 @@ def _fit(job: _Job, folder: RunFolder, interrupts: Interrupts) -> History:
                 ema=job.ema,
                 callbacks=[*callbacks, progress],
                 verbose=False,
+                augment=job.augment,
+                stratify=job.arguments.stratify,
             )
     except TrainingError as error:
         if best.record is None:

@@ -8,6 +8,7 @@ from time import perf_counter
 import numpy as np
 
 from fastconv import models, optim, terminal
+from fastconv.augment import PRESETS, Augment, Augmentation
 from fastconv.commands.common import CompilingNotice, say_machine, use_threads
 from fastconv.commands.interrupts import Interrupts
 from fastconv.losses import CrossEntropyLoss, Loss
@@ -30,7 +31,8 @@ def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
         for name in models.NAMES:
             for optimizer in optim.NAMES:
                 steps = optim.by_name(optimizer, clip_norm=1.0)
-                compile_kernels(models.create(name), (1, 28, 28), steps, sizes, sizes, ema=EMA())
+                made = models.create(name), (1, 28, 28), steps
+                compile_kernels(*made, sizes, sizes, ema=EMA(), augment=PRESETS["digits"])
             models.create(name).predict_proba(np.zeros((1, 1, 28, 28), np.float32))
     terminal.say(f"ready: every kernel of {' and '.join(models.NAMES)} in {perf_counter() - began:.1f} s")
     return 0
@@ -44,6 +46,7 @@ def compile_kernels(
     predicted: Iterable[int],
     loss: Loss | None = None,
     ema: EMA | None = None,
+    augment: Augment | None = None,
 ) -> None:
     """Compile, or load from the cache, what batches of these sizes need; a copy of the model is worked on.
 
@@ -60,6 +63,8 @@ def compile_kernels(
         By default ``CrossEntropyLoss()``.
     ema : EMA, optional
         Left as it is.
+    augment : Augment, optional
+        What the images of training undergo.
     """
     model, optimizer, ema = deepcopy(model), deepcopy(optimizer), deepcopy(ema)
     loss = CrossEntropyLoss() if loss is None else loss
@@ -70,6 +75,9 @@ def compile_kernels(
         train_step(model, loss, optimizer, images[:n], labels[:n])
         if ema is not None:
             ema.update()
+    if augment is not None:
+        packing = Augmentation(augment, image_shape, np.arange(1), 0).of_epoch(1)
+        model.run_batch(images[:1], None, False, packing)
     for n in _distinct(predicted):
         model.predict(images[:n])
 

@@ -7,6 +7,8 @@ from time import perf_counter
 import numpy as np
 
 from fastconv import optim, schedules
+from fastconv.augment import Augment, Augmentation, chosen
+from fastconv.augment.options import check_pixels
 from fastconv.data import permutation, split
 from fastconv.layers import Softmax
 from fastconv.losses import CrossEntropyLoss, Loss
@@ -37,6 +39,8 @@ def fit(
     ema: EMA | None = None,
     callbacks: Sequence[Callback] = (),
     verbose: bool = True,
+    augment: Augment | str | None = None,
+    stratify: bool = False,
 ) -> History:
     """Train a model on labelled images.
 
@@ -60,12 +64,16 @@ def fit(
     validation_data : (x, y) or None
         Images to validate on instead.
     seed : int
-        For the order of the images, the split and dropout's masks.  The initial weights have their own.
+        For the order of the images, the split, augmentation and dropout's masks.  The initial weights have their own.
     ema : EMA, optional
         An average of the weights over the steps, which is what is validated and what the model holds at the end.
     callbacks : sequence of Callback
     verbose : bool
         Print one line an epoch.
+    augment : Augment, 'digits', 'fashion', 'cifar' or None
+        What becomes of uint8 images before they are trained on, anew in each epoch; none are changed in validation.
+    stratify : bool
+        Hold out the same fraction of each class.
 
     Returns
     -------
@@ -95,6 +103,7 @@ def fit(
         )
     optimizer = optim.by_name(optimizer) if isinstance(optimizer, str) else optimizer
     schedule = schedules.by_name(schedule) if isinstance(schedule, str) else schedule
+    options = chosen("fit", augment)
 
     x = model.check_images("fit", x)
     if x.shape[0] == 0:
@@ -109,7 +118,10 @@ def fit(
         train, held_out = everything, np.arange(x_val.shape[0])
     else:
         x_val, target_val = x, target
-        train, held_out = split(x.shape[0], validation_split, seed) if validation_split else (everything, None)
+        classes = target if stratify else None
+        parts = split(x.shape[0], validation_split, seed, classes) if validation_split else (everything, None)
+        train, held_out = parts
+    augmentation = options and Augmentation(options, check_pixels("fit", x).shape[1:], train, seed)
 
     n = train.shape[0]
     batches = -(-n // batch_size)
@@ -130,6 +142,7 @@ def fit(
         for watcher in watchers:
             watcher.on_epoch_begin(run)
         order = train[permutation(n, seed, run.epoch)]
+        packing = augmentation and augmentation.of_epoch(run.epoch)
         total, weight, hits, seen, factor = 0.0, 0.0, 0, 0, 1.0
         counted = True
         began = perf_counter()
@@ -139,7 +152,11 @@ def fit(
             for watcher in watchers:
                 watcher.on_batch_begin(run)
             factor = schedule(run.progress)
-            result = checked_step(model, loss, optimizer, x, index, target[index], factor)
+            wanted = target[index]
+            if packing and packing.mixes:
+                shape = model.output_shape((index.shape[0], *x.shape[1:]))
+                wanted = loss.check_target(packing.targets(target, index, shape[1], model.dtype), shape)
+            result = checked_step(model, loss, optimizer, x, index, wanted, factor, packing)
             for what, number in (("loss", result.value), ("gradients' norm", optimizer.norm)):
                 if not np.isfinite(number):
                     raise TrainingError(

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from fastconv.augment import Packing
+from fastconv.blocks import pack_pixels
 from fastconv.losses import Loss, LossResult
 from fastconv.optim import Optimizer
 from fastconv.sequential import Sequential
@@ -38,13 +40,14 @@ def checked_step(
     index: np.ndarray | None,
     target: np.ndarray,
     factor: float,
+    packing: Packing | None = None,
 ) -> LossResult:
-    """Take the step on ``x[index]`` without checks; ``factor`` multiplies the learning rate.
+    """Take the step on ``x[index]`` without checks; ``factor`` multiplies the learning rate, ``packing`` augments.
 
     A loss, or a norm of the gradients, that is not finite changes no weight.
     """
     with model.lock:
-        result = loss.of_blocks(model.run_batch(x, index, training=True), target)
+        result = loss.of_blocks(model.run_batch(x, index, True, packing or pack_pixels), target)
         if np.isfinite(result.value):
             model.backward_batch(result.dy)
             optimizer.step(model.parameters(), factor)
