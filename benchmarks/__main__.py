@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from benchmarks import libraries, processes
 
 BESIDE_OTHERS = ("step", "latency", "convolutions", "start")
-ALONE = ("roofline", "scaling", "busy", "accuracy", "kernels", "memory", "denormals", "tiles")
+ALONE = ("roofline", "scaling", "busy", "time_to_accuracy", "kernels", "memory", "denormals", "tiles")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,7 +14,6 @@ import pytest
 import fastconv as fc
 from benchmarks import (
     __main__,
-    accuracy_run,
     bandwidth,
     busy,
     convolutions,
@@ -34,6 +33,7 @@ from benchmarks import (
     start,
     step,
     tiles,
+    time_to_accuracy_run,
     turns,
 )
 from benchmarks.libraries import Library
@@ -433,8 +433,8 @@ def test_peers_that_are_not_there_are_left_out(monkeypatch, capsys):
 
 
 def test_a_goal_that_is_not_reached_leaves_no_figure(monkeypatch, capsys):
-    monkeypatch.setattr(accuracy_run, "EPOCHS", 1)
-    assert accuracy_run.main(["0", "--goal", "1.1"]) == 1
+    monkeypatch.setattr(time_to_accuracy_run, "EPOCHS", 1)
+    assert time_to_accuracy_run.main(["0", "--goal", "1.1"]) == 1
     printed = capsys.readouterr()
     assert not printed.out
     assert re.search(r"seed 0: 0\.\d{4} right after 1 epochs, goal 1\.1", printed.err)

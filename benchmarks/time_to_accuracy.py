@@ -1,7 +1,7 @@
 """Time LeNet-5 from the start of a process until it has 99.0 % of the held-out digits right; print the table.
 
-Run ``python -m benchmarks.accuracy --data train.csv.gz``; ``--write`` puts the table into docs/benchmarks.md, which
-also has the protocol.  What is timed is ``benchmarks/accuracy_run.py``.
+Run ``python -m benchmarks.time_to_accuracy --data train.csv.gz``; ``--write`` puts the table into docs/benchmarks.md, which
+also has the protocol.  What is timed is ``benchmarks/time_to_accuracy_run.py``.
 """
 
 import json
@@ -52,7 +52,7 @@ def run(seed: int, flags: Sequence[str]) -> Run:
     """
     print(f"seed {seed} ...", file=sys.stderr)
     last, stages = monotonic(), {}
-    answer = json.loads(processes.run(["-m", "benchmarks.accuracy_run", str(seed), *flags]))
+    answer = json.loads(processes.run(["-m", "benchmarks.time_to_accuracy_run", str(seed), *flags]))
     for stage, ended in (*answer["ended"].items(), ("exit", monotonic())):
         stages[stage], last = ended - last, ended
     return Run(seed, stages, answer["epochs"], answer["accuracy"], answer["images"])

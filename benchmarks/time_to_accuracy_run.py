@@ -1,4 +1,4 @@
-"""Train LeNet-5 until it has a share of the held-out images right: the process that ``benchmarks.accuracy`` times.
+"""Train LeNet-5 until it has a share of the held-out images right: the process that ``benchmarks.time_to_accuracy`` times.
 
 It prints, as JSON, when each of its stages ended (by ``time.monotonic``, which all processes share), after how many
 epochs the goal was reached and with what accuracy.  Everything that it does to train is public.
@@ -94,7 +94,7 @@ def load_kernels(images: np.ndarray, labels: np.ndarray, evaluated: int) -> None
 def main(arguments: Sequence[str] | None = None) -> int:
     """Read, train, report."""
     ended = {"Python and imports": monotonic()}
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy_run")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.time_to_accuracy_run")
     parser.add_argument("seed", type=int)
     parser.add_argument("--data", help="labelled digits (the built-in ones)")
     parser.add_argument("--held-out", type=float, default=0.1, help="share of the images to evaluate on (0.1)")
