@@ -38,8 +38,10 @@ if TYPE_CHECKING:
     from fastconv.layers import Flatten as Flatten
     from fastconv.layers import GlobalAvgPool2d as GlobalAvgPool2d
     from fastconv.layers import GlobalMaxPool2d as GlobalMaxPool2d
+    from fastconv.layers import GroupNorm as GroupNorm
     from fastconv.layers import Hardswish as Hardswish
     from fastconv.layers import Layer as Layer
+    from fastconv.layers import LayerNorm as LayerNorm
     from fastconv.layers import LeakyReLU as LeakyReLU
     from fastconv.layers import Linear as Linear
     from fastconv.layers import LogSoftmax as LogSoftmax
@@ -102,8 +104,10 @@ _NAMES = {
         "GELU",
         "GlobalAvgPool2d",
         "GlobalMaxPool2d",
+        "GroupNorm",
         "Hardswish",
         "Layer",
+        "LayerNorm",
         "LeakyReLU",
         "Linear",
         "LogSoftmax",

@@ -1179,6 +1179,22 @@ def batch_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, var
 
 
+def group_norm(x: np.ndarray, groups: int, gamma: np.ndarray, beta: np.ndarray, eps: float) -> np.ndarray:
+    """Return equation (101) for x[N, C, ...], gamma and beta one a channel, or one for each value of an image."""
+    y = np.zeros(x.shape)
+    per = x.shape[1] // groups
+    for n in range(x.shape[0]):
+        for g in range(groups):
+            part = x[n, g * per : (g + 1) * per]
+            mean = part.sum() / part.size
+            var = ((part - mean) ** 2).sum() / part.size
+            for c in range(per):
+                y[n, g * per + c] = (part[c] - mean) / np.sqrt(var + eps)
+        for c in range(x.shape[1]):
+            y[n, c] = gamma[c] * y[n, c] + beta[c]
+    return y
+
+
 def batch_norm_backward(
     dy: np.ndarray, x: np.ndarray, gamma: np.ndarray, eps: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -18,6 +18,7 @@ from fastconv_kernels import (
     branches,
     conv2d,
     depthwise,
+    groupnorm,
     lanes,
     linear,
     loss,
@@ -345,6 +346,17 @@ def test_batch_norm(n, channels, pixels, dtype):
     check(batchnorm.scale_and_shift, x, *line[:2], np.zeros_like(x), True, writes=(3,))
     sums = np.zeros(channels, dtype), np.zeros(channels, dtype)
     check(batchnorm.batch_norm_backward, dy, x, n, *line, True, True, *sums, writes=(0, 9, 10), overwrites=(9, 10))
+
+
+@each_float
+@pytest.mark.parametrize(("n", "channels", "groups", "pixels"), [(1, 1, 1, 1), (15, 4, 2, 3), (33, 3, 3, 2)])
+def test_group_norm(n, channels, groups, pixels, dtype):
+    x, dy = (drawn(blocks_of(n), channels, pixels, LANES, dtype=dtype) for _ in range(2))
+    gamma, beta, shares = (drawn(*shape, dtype=dtype) for shape in ((channels,), (channels,), (len(x), channels)))
+    statistics = [drawn(len(x), groups, LANES, dtype=dtype) for _ in range(2)]
+    check(groupnorm.group_norm_forward, x, gamma, beta, 0.1, np.zeros_like(x), *statistics, writes=(4, 5, 6))
+    arguments = dy, x, n, gamma, *statistics, shares, shares.copy()
+    check(groupnorm.group_norm_backward, *arguments, writes=(0, 6, 7), overwrites=(6, 7))
 
 
 @each_float

@@ -58,10 +58,12 @@ def with_branches():
         fc.ReLU(),
         fc.Concat(fc.Conv2d(6, 4, 1), fc.MaxPool2d(3, 1, 1)),
         fc.BatchNorm2d(10),
+        fc.GroupNorm(2, 10),
         fc.AvgPool2d(9),
         fc.Flatten(),
         fc.Linear(10, 10),
         fc.BatchNorm1d(10),
+        fc.LayerNorm(10),
     )
 
 

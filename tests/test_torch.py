@@ -118,6 +118,34 @@ def test_avg_pool2d(case, ceil_mode, count_include_pad, dtype, rng):
 
 
 @each_float
+@pytest.mark.parametrize(
+    ("name", "arguments", "shape"),
+    [
+        ("GroupNorm", (2, 4), (3, 4, 5, 2)),
+        ("GroupNorm", (3, 3), (17, 3, 2, 2)),
+        ("GroupNorm", (2, 6), (33, 6)),
+        ("LayerNorm", ((3, 2, 4),), (15, 3, 2, 4)),
+        ("LayerNorm", (7,), (18, 7)),
+    ],
+)
+def test_group_and_layer_norm(name, arguments, shape, dtype, rng):
+    ours, theirs = getattr(fc, name)(*arguments).to(dtype), getattr(torch.nn, name)(*arguments).to(torch.float64)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        mine.value = rng.standard_normal(mine.shape)
+        other.data = torch.tensor(mine.value.astype(float))
+    x, dy = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
+    tensor = leaf(x.astype(float))
+    ref = theirs(tensor)
+    ref.backward(torch.tensor(dy.astype(float)))
+    bound = 1e-4 if dtype == np.float32 else 1e-11
+    np.testing.assert_allclose(ours.forward(x, training=True), ref.detach().numpy(), rtol=bound, atol=bound)
+    np.testing.assert_allclose(ours.backward(dy), tensor.grad.numpy(), rtol=bound, atol=bound)
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        np.testing.assert_allclose(mine.grad, other.grad.numpy(), rtol=bound, atol=bound)
+
+
+@each_float
 @pytest.mark.parametrize("shape", [(2, 3, 1, 1), (1, 2, 5, 3), (17, 2, 4, 1), (33, 1, 3, 2), (19, 5)], ids=str)
 @pytest.mark.parametrize("options", [{}, {"momentum": None, "eps": 0.1}, {"affine": False}], ids=str)
 def test_batch_norm(shape, options, dtype, rng):

@@ -28,6 +28,8 @@ from fastconv.layers.dropout import Dropout as Dropout
 from fastconv.layers.dropout import Dropout2d as Dropout2d
 from fastconv.layers.flatten import Flatten as Flatten
 from fastconv.layers.flatten import Reshape as Reshape
+from fastconv.layers.groupnorm import GroupNorm as GroupNorm
+from fastconv.layers.groupnorm import LayerNorm as LayerNorm
 from fastconv.layers.linear import Linear as Linear
 from fastconv.layers.pool import AvgPool2d as AvgPool2d
 from fastconv.layers.pool import MaxPool2d as MaxPool2d

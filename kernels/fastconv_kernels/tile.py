@@ -456,6 +456,25 @@ def _divided(typingctx, tile, divisor):
     return tile(tile, scalar), codegen
 
 
+def inverse_root(tile, eps):
+    """1 / sqrt(tile + eps), each step rounded as IEEE says."""
+    return tile.dtype.type(1) / np.sqrt(tile + tile.dtype.type(eps))
+
+
+@compiled_as(inverse_root)
+def _inverse_root(typingctx, tile, eps):
+    scalar = tile.dtype.scalar
+
+    def codegen(context, builder, signature, args):
+        small = _splat(context, builder, args[1], scalar)
+        one = _splat(context, builder, context.get_constant(scalar, 1.0), scalar)
+        root = _intrinsic(context, builder, "sqrt", scalar, 1)
+        roots = [builder.call(root, [builder.fadd(v, small)]) for v in cgutils.unpack_tuple(builder, args[0])]
+        return cgutils.pack_array(builder, [builder.fdiv(one, v) for v in roots])
+
+    return tile(tile, scalar), codegen
+
+
 def gated(tile, gate):
     """``tile`` where ``gate`` is positive or NaN, else 0: ReLU's gradient, by the sign of ReLU's output."""
     return np.where(gate <= 0, tile.dtype.type(0), tile)
