@@ -10,7 +10,26 @@ import numpy as np
 
 from fastconv import blocks, shapes
 from fastconv.blocks import Blocks, planes
-from fastconv.layers import AvgPool2d, Conv1d, Conv2d, ConvTranspose2d, Layer, Linear, MaxPool2d
+from fastconv.layers import (
+    ELU,
+    GELU,
+    AdaptiveAvgPool2d,
+    AdaptiveMaxPool2d,
+    AvgPool2d,
+    Conv1d,
+    Conv2d,
+    ConvTranspose2d,
+    Hardswish,
+    Layer,
+    LeakyReLU,
+    Linear,
+    MaxPool2d,
+    PReLU,
+    Sigmoid,
+    SiLU,
+    Tanh,
+    Upsample,
+)
 from fastconv.layers.conv import Padded
 from fastconv.losses import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, MSELoss
 from fastconv.shapes import ShapeError
@@ -19,6 +38,7 @@ from fastconv_kernels.tile import LANES
 
 IntPair = int | tuple[int, int]
 Convolution = Conv1d | Conv2d | ConvTranspose2d
+OutputSize = int | None | tuple[int | None, int | None]
 
 
 def _together(operation: str, **arrays: object) -> list[np.ndarray]:
@@ -297,6 +317,30 @@ def avg_pool2d(
     return _apply(AvgPool2d(kernel_size, stride, padding, ceil_mode, count_include_pad), x)
 
 
+def adaptive_avg_pool2d(x: np.ndarray, output_size: OutputSize) -> np.ndarray:
+    """Take averages that share out x, float[N, C, H, W]; arguments and errors as in ``AdaptiveAvgPool2d``."""
+    (x,) = _together("adaptive_avg_pool2d", x=x)
+    return _apply(AdaptiveAvgPool2d(output_size), x)
+
+
+def adaptive_max_pool2d(x: np.ndarray, output_size: OutputSize) -> np.ndarray:
+    """Take maxima that share out x, float[N, C, H, W]; arguments and errors as in ``AdaptiveMaxPool2d``."""
+    (x,) = _together("adaptive_max_pool2d", x=x)
+    return _apply(AdaptiveMaxPool2d(output_size), x)
+
+
+def interpolate(
+    x: np.ndarray,
+    size: IntPair | None = None,
+    scale_factor: float | tuple[float, float] | None = None,
+    mode: str = "nearest",
+    align_corners: bool = False,
+) -> np.ndarray:
+    """Give x, float[N, C, H, W], another height and width; arguments and errors as in ``Upsample``."""
+    (x,) = _together("interpolate", x=x)
+    return _apply(Upsample(size, scale_factor, mode, align_corners), x)
+
+
 def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
     """Return x W^T + b.  Equation (11) of docs/backprop.md.
 
@@ -345,6 +389,63 @@ def relu(x: np.ndarray) -> np.ndarray:
     )
 
 
+def leaky_relu(x: np.ndarray, negative_slope: float = 0.01) -> np.ndarray:
+    """Return x where it is positive, else negative_slope x.  Equation (41) of docs/backprop.md."""
+    return _elementwise("leaky_relu", x, LeakyReLU(negative_slope).apply)
+
+
+def prelu(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Return x where it is positive, else w x.  Equation (41) of docs/backprop.md.
+
+    Parameters
+    ----------
+    x : float[N, C, ...]
+    weight : float[1] or float[C]
+
+    Raises
+    ------
+    ShapeError, TypeError
+        If the arrays do not belong together or do not hold real numbers.
+    """
+    x, weight = _together("prelu", x=x, weight=weight)
+    channels = x.shape[1] if x.ndim > 1 else 1
+    if weight.shape not in ((1,), (channels,)):
+        raise ShapeError(f"prelu: expected weight of shape (1,) or ({channels},), got {weight.shape}")
+    layer = PReLU(weight.size).to(weight.dtype)
+    layer.weight.value = weight
+    return _elementwise("prelu", x, layer.apply)
+
+
+def elu(x: np.ndarray, alpha: float = 1.0) -> np.ndarray:
+    """Return x where it is positive, else alpha (exp(x) - 1).  Equation (42) of docs/backprop.md."""
+    return _elementwise("elu", x, ELU(alpha).apply)
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """Return 1 / (1 + exp(-x)).  Equation (43) of docs/backprop.md."""
+    return _elementwise("sigmoid", x, Sigmoid().apply)
+
+
+def silu(x: np.ndarray) -> np.ndarray:
+    """Return x / (1 + exp(-x)).  Equation (44) of docs/backprop.md."""
+    return _elementwise("silu", x, SiLU().apply)
+
+
+def gelu(x: np.ndarray, approximate: str = "none") -> np.ndarray:
+    """Return x Phi(x), or its older formula for "tanh".  Equations (45) and (46) of docs/backprop.md."""
+    return _elementwise("gelu", x, GELU(approximate).apply)
+
+
+def tanh(x: np.ndarray) -> np.ndarray:
+    """Return the hyperbolic tangent.  Equation (47) of docs/backprop.md."""
+    return _elementwise("tanh", x, Tanh().apply)
+
+
+def hardswish(x: np.ndarray) -> np.ndarray:
+    """Return x min(max(x + 3, 0), 6) / 6.  Equation (48) of docs/backprop.md."""
+    return _elementwise("hardswish", x, Hardswish().apply)
+
+
 def softmax(x: np.ndarray) -> np.ndarray:
     """Return probabilities along axis 1 of x, float[N, K, ...].  Equation (17) of docs/backprop.md."""
     return _elementwise("softmax", x, lambda a, b: loss.softmax_forward(planes(a.array), planes(b.array), False))
@@ -391,6 +492,8 @@ def binary_cross_entropy_with_logits(
 
 
 __all__ = [
+    "adaptive_avg_pool2d",
+    "adaptive_max_pool2d",
     "avg_pool2d",
     "binary_cross_entropy_with_logits",
     "conv1d",
@@ -398,13 +501,22 @@ __all__ = [
     "conv2d_backward",
     "conv_transpose2d",
     "cross_entropy",
+    "elu",
+    "gelu",
+    "hardswish",
     "huber_loss",
+    "interpolate",
     "l1_loss",
+    "leaky_relu",
     "linear",
     "log_softmax",
     "max_pool2d",
     "mse_loss",
     "pad",
+    "prelu",
     "relu",
+    "sigmoid",
+    "silu",
     "softmax",
+    "tanh",
 ]

@@ -17,6 +17,7 @@ Numbers in parentheses, as in "equation (1)", refer to ``docs/backprop.md``, whi
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from math import erfc
 
 import numpy as np
 
@@ -630,6 +631,131 @@ def avg_pool2d_backward(
     return dx
 
 
+def _shared_out(i: int, windows: int, size: int) -> range:
+    """Return the pixels of window ``i`` along one axis: equation (50)."""
+    return range(int(np.floor(i * size / windows)), int(np.ceil((i + 1) * size / windows)))
+
+
+def adaptive_avg_pool2d(x: np.ndarray, output_size: tuple[int, int]) -> np.ndarray:
+    """Average each of OH x OW windows that share out the image: equation (51), float[N, C, H, W]."""
+    y = np.zeros((*x.shape[:2], *output_size))
+    for n, c, i, j in np.ndindex(y.shape):
+        rows, columns = _shared_out(i, output_size[0], x.shape[2]), _shared_out(j, output_size[1], x.shape[3])
+        values = [float(x[n, c, p, q]) for p in rows for q in columns]
+        y[n, c, i, j] = sum(values) / len(values)
+    return y
+
+
+def adaptive_avg_pool2d_backward(dy: np.ndarray, input_shape: tuple[int, ...]) -> np.ndarray:
+    """Spread each upstream gradient evenly over its window: equation (52)."""
+    dx = np.zeros(input_shape)
+    for n, c, i, j in np.ndindex(dy.shape):
+        rows = _shared_out(i, dy.shape[2], input_shape[2])
+        columns = _shared_out(j, dy.shape[3], input_shape[3])
+        for p in rows:
+            for q in columns:
+                dx[n, c, p, q] += dy[n, c, i, j] / (len(rows) * len(columns))
+    return dx
+
+
+def adaptive_max_pool2d(x: np.ndarray, output_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Keep the maximum of each of OH x OW windows that share out the image: equation (53).
+
+    Returns the maxima and where each was found, as `max_pool2d` does; its backward pass, equation (54), is
+    `max_pool2d_backward`.
+    """
+    y, index = np.zeros((*x.shape[:2], *output_size), x.dtype), np.zeros((*x.shape[:2], *output_size), np.int64)
+    for n, c, i, j in np.ndindex(y.shape):
+        rows, columns = _shared_out(i, output_size[0], x.shape[2]), _shared_out(j, output_size[1], x.shape[3])
+        best, best_index = x[n, c, rows[0], columns[0]], rows[0] * x.shape[3] + columns[0]
+        for p in rows:
+            for q in columns:
+                if x[n, c, p, q] > best or np.isnan(x[n, c, p, q]):
+                    best, best_index = x[n, c, p, q], p * x.shape[3] + q
+        y[n, c, i, j], index[n, c, i, j] = best, best_index
+    return y, index
+
+
+# --------------------------------------------------------------------------------------- images of another size
+
+
+def _sources(
+    i: int, size: int, out: int, scale: float | None, mode: str, align_corners: bool
+) -> list[tuple[int, float]]:
+    """Return, along one axis, the pixels that output pixel ``i`` is made of, and their weights: equation (55)."""
+    step = size / out if scale is None else 1 / scale
+    if mode == "nearest":
+        return [(min(int(np.float32(i) * np.float32(step)), size - 1), 1.0)]
+    place = i * (size - 1) / max(out - 1, 1) if align_corners else max((i + 0.5) * step - 0.5, 0)
+    left = min(int(place), size - 1)
+    return [(left, 1 - min(place - left, 1)), (min(left + 1, size - 1), min(place - left, 1))]
+
+
+def _resampled(
+    x_shape: tuple[int, ...],
+    size: tuple[int, int],
+    scales: tuple[float | None, float | None],
+    mode: str,
+    align_corners: bool,
+) -> Iterator[tuple[int, int, int, int, float]]:
+    """Yield (i, j, p, q, weight) for each output pixel and each input pixel that it is made of."""
+    for i, j in np.ndindex(*size):
+        for p, a in _sources(i, x_shape[2], size[0], scales[0], mode, align_corners):
+            for q, d in _sources(j, x_shape[3], size[1], scales[1], mode, align_corners):
+                yield i, j, p, q, a * d
+
+
+def interpolate(
+    x: np.ndarray,
+    size: tuple[int, int],
+    scales: tuple[float | None, float | None] = (None, None),
+    mode: str = "nearest",
+    align_corners: bool = False,
+) -> np.ndarray:
+    """Give images another size: equation (55), float[N, C, H, W] to float64[N, C, *size].
+
+    Parameters
+    ----------
+    x : float[N, C, H, W]
+    size : (int, int)
+    scales : (float or None, float or None)
+        The scale factors, if the size came from these: they need not be the quotient of the sizes.
+    mode : {"nearest", "bilinear"}
+    align_corners : bool
+    """
+    y = np.zeros((*x.shape[:2], *size))
+    for i, j, p, q, weight in _resampled(x.shape, size, scales, mode, align_corners):
+        y[:, :, i, j] += weight * x[:, :, p, q]
+    return y
+
+
+def interpolate_backward(
+    dy: np.ndarray,
+    input_shape: tuple[int, ...],
+    scales: tuple[float | None, float | None] = (None, None),
+    mode: str = "nearest",
+    align_corners: bool = False,
+) -> np.ndarray:
+    """Give each input pixel what the outputs owe it: equation (56); arguments as in `interpolate`."""
+    dx = np.zeros(input_shape)
+    for i, j, p, q, weight in _resampled(input_shape, (dy.shape[2], dy.shape[3]), scales, mode, align_corners):
+        dx[:, :, p, q] += weight * dy[:, :, i, j]
+    return dx
+
+
+def zero_pad2d(x: np.ndarray, left: int, right: int, top: int, bottom: int) -> np.ndarray:
+    """Put zeros around images: equation (57), float[N, C, H, W]."""
+    N, C, H, W = x.shape
+    y = np.zeros((N, C, H + top + bottom, W + left + right), x.dtype)
+    y[:, :, top : top + H, left : left + W] = x
+    return y
+
+
+def zero_pad2d_backward(dy: np.ndarray, left: int, right: int, top: int, bottom: int) -> np.ndarray:
+    """Cut the frame off again: equation (58)."""
+    return dy[:, :, top : dy.shape[2] - bottom, left : dy.shape[3] - right]
+
+
 # ----------------------------------------------------------------------------------- linear, ReLU, softmax, losses
 
 
@@ -690,6 +816,96 @@ def relu_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.where(y <= 0, np.zeros_like(dy), dy)
 
 
+# ------------------------------------------------------------------------------------------ curves of one number
+
+
+def _sigmoid(v: float) -> float:
+    return float(1 / (1 + np.exp(-v)))
+
+
+def _tanh_line(v: float) -> float:
+    return float(np.sqrt(2 / np.pi) * (v + 0.044715 * v**3))
+
+
+def _normal(v: float) -> float:
+    return 0.5 * erfc(-v / np.sqrt(2))
+
+
+def _bell(v: float) -> float:
+    return float(np.exp(-v * v / 2) / np.sqrt(2 * np.pi))
+
+
+def _gelu_tanh_slope(v: float) -> float:
+    bend = np.tanh(_tanh_line(v))
+    return float(
+        0.5 * (1 + bend) + 0.5 * v / np.cosh(_tanh_line(v)) ** 2 * np.sqrt(2 / np.pi) * (1 + 3 * 0.044715 * v * v)
+    )
+
+
+# Each curve and its derivative, functions of one number v and of the layer's own number a.
+_CURVES: dict[str, tuple[Callable[[float, float], float], Callable[[float, float], float]]] = {
+    "leaky_relu": (lambda v, a: v if v > 0 else a * v, lambda v, a: 1.0 if v > 0 else a),
+    "elu": (lambda v, a: v if v > 0 else a * float(np.expm1(v)), lambda v, a: 1.0 if v > 0 else a * float(np.exp(v))),
+    "sigmoid": (lambda v, a: _sigmoid(v), lambda v, a: _sigmoid(v) * _sigmoid(-v)),
+    "silu": (lambda v, a: v * _sigmoid(v), lambda v, a: _sigmoid(v) * (1 + v * _sigmoid(-v))),
+    "gelu": (lambda v, a: v * _normal(v), lambda v, a: _normal(v) + v * _bell(v)),
+    "gelu_tanh": (lambda v, a: 0.5 * v * (1 + float(np.tanh(_tanh_line(v)))), lambda v, a: _gelu_tanh_slope(v)),
+    "tanh": (lambda v, a: float(np.tanh(v)), lambda v, a: float(1 / np.cosh(v) ** 2)),
+    "hardswish": (
+        lambda v, a: v * min(max(v + 3, 0), 6) / 6,
+        lambda v, a: 0.0 if v <= -3 else 1.0 if v >= 3 else (2 * v + 3) / 6,
+    ),
+}
+
+
+def activation(name: str, x: np.ndarray, number: float = 0.0) -> np.ndarray:
+    """Apply a curve to every element: equations (41) to (48), float[...] to float64[...].
+
+    Parameters
+    ----------
+    name : str
+        "leaky_relu", "elu", "sigmoid", "silu", "gelu", "gelu_tanh", "tanh" or "hardswish".
+    x : float[...]
+    number : float
+        The slope of a leaky ReLU, or the alpha of an ELU.
+    """
+    y = np.zeros(x.shape)
+    with np.errstate(all="ignore"):
+        for place in np.ndindex(x.shape):
+            y[place] = _CURVES[name][0](float(x[place]), number)
+    return y
+
+
+def activation_backward(dy: np.ndarray, name: str, x: np.ndarray, number: float = 0.0) -> np.ndarray:
+    """Take ``dy`` back through the curve: equation (40), all arrays float[...]; arguments as in `activation`."""
+    dx = np.zeros(x.shape)
+    with np.errstate(all="ignore"):
+        for place in np.ndindex(x.shape):
+            dx[place] = dy[place] * _CURVES[name][1](float(x[place]), number)
+    return dx
+
+
+def prelu(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Apply equation (41) with one slope for all, or one a channel: float[N, C, ...] and float[1] or float[C]."""
+    y = np.zeros(x.shape)
+    for place in np.ndindex(x.shape):
+        y[place] = x[place] if x[place] > 0 else weight[place[1] % len(weight)] * x[place]
+    return y
+
+
+def prelu_backward(dy: np.ndarray, x: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Take ``dy`` back through `prelu`: dx by equation (40), dweight by (49)."""
+    dx, dweight = np.zeros(x.shape), np.zeros(len(weight))
+    for place in np.ndindex(x.shape):
+        slope = place[1] % len(weight)
+        dx[place] = dy[place] * (1 if x[place] > 0 else weight[slope])
+        dweight[slope] += 0 if x[place] > 0 else dy[place] * x[place]
+    return dx, dweight
+
+
+# -------------------------------------------------------------------------------------------------------- softmax
+
+
 def _rows(shape: tuple[int, ...]) -> Iterator[tuple]:
     """Yield where each row of K numbers lies in an array of shape [N, K, ...]."""
     for n, *place in np.ndindex(shape[0], *shape[2:]):
@@ -721,6 +937,14 @@ def log_softmax(x: np.ndarray) -> np.ndarray:
         shifted = y[row] - y[row].max()
         y[row] = shifted - np.log(np.sum(np.exp(shifted)))
     return y
+
+
+def log_softmax_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Take ``dy`` back through the log-softmax that gave ``y``: equation (59), float64[N, K, ...]."""
+    dx = np.zeros(y.shape)
+    for row in _rows(y.shape):
+        dx[row] = dy[row] - np.exp(np.asarray(y[row], np.float64)) * np.sum(dy[row], dtype=np.float64)
+    return dx
 
 
 def cross_entropy(

@@ -154,6 +154,40 @@ def test_hash_is_a_pure_function_of_key_and_number():
     assert comp == [random_bits(key, number) for key in keys for number in (0, 1, 2**40)]
 
 
+@each_float
+@pytest.mark.parametrize(("n", "channels", "p"), [(1, 3, 0.5), (17, 5, 0.2), (33, 2, 0.9)])
+def test_dropout2d_drops_channels_by_its_random_bits(n, channels, p, dtype, rng):
+    x, dy = (rng.standard_normal((n, channels, 2, 3)).astype(dtype) for _ in range(2))
+    x[0, 0, 0, 0] = np.inf
+    layer = fc.Dropout2d(p, seed=7).to(dtype)
+    layer.forward(x, training=True)
+    comp = layer.forward(x, training=True)
+    key = int(np.random.SeedSequence((7, 1)).generate_state(1, np.uint64)[0])
+    keep = np.array([[random_bits(key, i * channels + c) >= int(p * 2**64) for c in range(channels)] for i in range(n)])
+    keep = keep[:, :, None, None]
+    np.testing.assert_array_equal(comp, np.where(keep, x * dtype(1 / (1 - p)), dtype(0)))
+    np.testing.assert_array_equal(layer.backward(dy), np.where(keep, dy * dtype(1 / (1 - p)), dtype(0)))
+    np.testing.assert_array_equal(layer.forward(x), x)
+
+
+def test_dropout2d_is_a_dropout_to_its_model(rng):
+    model, x = fc.Sequential(fc.Dropout2d(0.5), fc.Dropout2d(0.5)), np.ones((16, 30, 1, 1), np.float32)
+    model.reseed_dropout(3)
+    first = model.forward(x, training=True)
+    assert (model.forward(x, training=True) != first).any()
+    model.reseed_dropout(3)
+    np.testing.assert_array_equal(model.forward(x, training=True), first)
+    assert set(np.unique(first)) == {0, 2, 4} - {2}
+    assert 0.15 < (first > 0).mean() < 0.35
+
+
+def test_dropout2d_refuses_features_and_no_probability():
+    with pytest.raises(fc.ShapeError, match=r"Dropout2d: expected x of shape \(N, C, H, W\), got \(2, 3\)"):
+        fc.Dropout2d()(np.zeros((2, 3)))
+    with pytest.raises(ValueError, match=r"Dropout2d: expected p of at least 0 and below 1, got 1"):
+        fc.Dropout2d(1)
+
+
 # -------------------------------------------------------------------------------------------------------- softmax
 
 
@@ -182,6 +216,17 @@ def test_softmax_backward(shape, dtype, rng):
     ref = reference.softmax_backward(dy, y)
     magnitude = y * (abs(dy) + np.sum(abs(dy) * y, axis=1, keepdims=True))
     assert_sum_close(layer.backward(dy), ref, magnitude, shape[1] + 3)
+
+
+@each_float
+@pytest.mark.parametrize("shape", [(17, 10), (2, 3, 4, 5), (3, 1)], ids=str)
+def test_log_softmax_layer(shape, dtype, rng):
+    x, dy = rng.standard_normal(shape).astype(dtype), rng.standard_normal(shape).astype(dtype)
+    layer = fc.LogSoftmax().to(dtype)
+    y = layer.forward(x, training=True)
+    np.testing.assert_array_equal(y, F.log_softmax(x))
+    magnitude = abs(dy) + abs(dy).sum(axis=1, keepdims=True)
+    assert_sum_close(layer.backward(dy), reference.log_softmax_backward(dy, y), magnitude, shape[1] + 4)
 
 
 @each_float

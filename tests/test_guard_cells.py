@@ -10,15 +10,18 @@ import pytest
 from cases import CONVOLUTIONS, DEPTHWISE, POINTWISE, POOLINGS, WINOGRAD, each_float, geometry, parametrize
 
 from fastconv import shapes
+from fastconv.layers import upsample
 from fastconv.shapes import pair
 from fastconv_kernels import (
     activation,
     batchnorm,
+    adaptive,
     bias,
     branches,
     conv2d,
     depthwise,
     groupnorm,
+    elementwise,
     lanes,
     linear,
     loss,
@@ -28,7 +31,9 @@ from fastconv_kernels import (
     pieces,
     pointwise,
     pool2d,
+    resample,
     winograd,
+    zeropad,
 )
 from fastconv_kernels.many import Many
 from fastconv_kernels.runtime import get_num_threads
@@ -279,6 +284,36 @@ def test_pooling(case, ceil_mode, dtype):
         check(pool2d.avg_pool2d_backward, dy, dx, *how, count_include_pad, writes=(1,))
 
 
+SIZES = [((1, 1), (1, 1)), ((5, 3), (3, 2)), ((2, 3), (5, 3)), ((4, 7), (1, 1))]
+
+
+@each_float
+@pytest.mark.parametrize(("size", "out"), SIZES, ids=str)
+def test_adaptive_pooling(size, out, dtype):
+    x, dx = drawn(2, 3, *size, LANES, dtype=dtype), np.zeros((2, 3, *size, LANES), dtype)
+    dy, y = drawn(2, 3, *out, LANES, dtype=dtype), np.zeros((2, 3, *out, LANES), dtype)
+    check(adaptive.adaptive_avg_pool2d_forward, x, y, writes=(1,))
+    check(adaptive.adaptive_avg_pool2d_backward, dy, dx, writes=(1,))
+    check(adaptive.adaptive_max_pool2d_forward, x, y, y[:0], writes=(1,))
+    place = y.copy()
+    check(adaptive.adaptive_max_pool2d_forward, x, y, place, writes=(1, 2))
+    adaptive.adaptive_max_pool2d_forward(x, y, place)
+    check(adaptive.adaptive_max_pool2d_backward, dy, place, dx, writes=(2,))
+
+
+@each_float
+@pytest.mark.parametrize(("size", "out"), SIZES, ids=str)
+def test_resampling_and_zero_padding(size, out, dtype):
+    x, y = drawn(2, 3, *size, LANES, dtype=dtype), np.zeros((2, 3, *out, LANES), dtype)
+    for make in (upsample.nearest, lambda *how: upsample.linear(*how, False, np.dtype(dtype))):
+        matrices = [make(*sizes, None) for sizes in zip(size, out, strict=True)]
+        forward = [part.astype(dtype) if part.dtype.kind == "f" else part for taps in matrices for part in taps]
+        check(resample.resample, x, *forward, y, writes=(7,))
+    framed = np.zeros((2, 3, size[0] + 3, size[1] + 2, LANES), dtype)
+    check(zeropad.shifted, x, 1, 2, framed, writes=(3,))
+    check(zeropad.shifted, framed + 1, -1, -2, np.zeros_like(x), writes=(3,))
+
+
 # --------------------------------------------------------------------------------------------------------- linear
 
 
@@ -323,6 +358,21 @@ def test_element_wise(shape, dtype):
     check(activation.relu_forward, x, y, writes=(1,))
     check(activation.relu_backward, x, abs(x) - 0.5, y, writes=(2,))
     check(activation.dropout, x, y, np.uint64(5), np.uint64(2**63), 2.0, writes=(1,))
+    channels = x.reshape(shape[0], 1, shape[1], LANES), y.reshape(shape[0], 1, shape[1], LANES)
+    check(activation.dropout_channels, *channels, np.uint64(5), np.uint64(2**63), 2.0, writes=(1,))
+
+
+@each_float
+@pytest.mark.parametrize("n", [1, 16, 17, 33])
+def test_curves(n, dtype):
+    x = drawn(blocks_of(n), 3, 2 * LANES, dtype=dtype)
+    flat = x.reshape(len(x), -1)
+    check(elementwise.forward(elementwise.gelu), flat, 0.0, np.zeros_like(flat), writes=(2,))
+    check(elementwise.backward(elementwise.gelu_slope), flat, flat, 0.0, n, np.zeros_like(flat), writes=(4,))
+    for slopes in (1, 3):
+        weight, shares = drawn(slopes, dtype=dtype), np.zeros((len(x), slopes), dtype)
+        check(elementwise.prelu_forward, x, weight, np.zeros_like(x), writes=(2,))
+        check(elementwise.prelu_backward, x + 1, x, weight, n, np.zeros_like(x), shares, writes=(4, 5))
 
 
 @each_float
@@ -366,6 +416,7 @@ def test_softmax_and_bias(shape, dtype):
     check(loss.softmax_forward, x, y, False, writes=(1,))
     check(loss.softmax_forward, x, y, True, writes=(1,))
     check(loss.softmax_backward, x, x, y, writes=(2,))
+    check(loss.log_softmax_backward, x, x, 16 * shape[0] - 3, y, writes=(3,))
     for relu in (False, True):
         shares = np.zeros(shape[:2], dtype)
         check(bias.bias_backward, x, x[::-1].copy(), relu, shares, writes=(0, 3), overwrites=(3,))

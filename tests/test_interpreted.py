@@ -25,6 +25,9 @@ FILES = [
     "pool2d",
     "linear",
     "activation",
+    "elementwise",
+    "adaptive",
+    "resize",
     "loss",
     "optim",
     "lanes",
@@ -144,6 +147,10 @@ def test_small_shapes_meet_every_line_of_every_kernel_and_twin():
     softmax = fc.Softmax()
     softmax.backward(softmax.forward(np.ones((2, 3)), training=True))
     F.log_softmax(np.ones((2, 3)))
+    curves = [fc.LeakyReLU(), fc.ELU(), fc.Sigmoid(), fc.SiLU(), fc.GELU(), fc.GELU("tanh"), fc.Tanh(), fc.Hardswish()]
+    sizes = [fc.AdaptiveAvgPool2d(2), fc.AdaptiveMaxPool2d(2), fc.Upsample(4, mode="bilinear"), fc.ZeroPad2d(1)]
+    for layer in [*curves, *sizes, fc.PReLU(), fc.LogSoftmax(), fc.Dropout2d()]:
+        layer.backward(layer.forward(rng.standard_normal((17, 2, 3, 3)), training=True))
     for x in (-1e3, 1e3, 1.0, np.inf, 0.0):
         exp(x), log(abs(x))
     sys.settrace(None)

@@ -42,6 +42,25 @@ def test_everything_comes_back(saved):
     assert fc.load(str(saved))(x).dtype == np.float32
 
 
+EVERY_OTHER_LAYER = [
+    fc.ZeroPad2d((1, 0, 2, 1)), fc.LeakyReLU(0.2), fc.PReLU(), fc.PReLU(2, 0.1), fc.ELU(0.5), fc.GELU("tanh"),
+    fc.GELU(), fc.SiLU(), fc.Sigmoid(), fc.Tanh(), fc.Hardswish(), fc.Dropout2d(0.3, seed=4),
+    fc.Upsample((9, 8), mode="bilinear", align_corners=True), fc.Upsample(scale_factor=(1.5, 2)),
+    fc.AdaptiveMaxPool2d((7, None)), fc.AdaptiveAvgPool2d(4), fc.Reshape(4, 2, -1), fc.GlobalMaxPool2d(),
+    fc.Reshape(2, 2, 1), fc.GlobalAvgPool2d(), fc.Reshape(-1), fc.LogSoftmax(),
+]  # fmt: skip
+
+
+def test_layers_with_arguments_of_all_kinds_come_back(tmp_path, rng):
+    net, x = fc.Sequential(*EVERY_OTHER_LAYER), rng.standard_normal((3, 2, 4, 5)).astype(np.float32)
+    fc.save(net, tmp_path / "m")
+    loaded = fc.load(tmp_path / "m")
+    assert repr(loaded) == repr(net)
+    assert [type(layer) for layer in loaded] == [type(layer) for layer in net]
+    np.testing.assert_array_equal(loaded(x), net(x))
+    assert "AdaptiveAvgPool2d" in net.summary((2, 4, 5))
+
+
 def test_equal_models_are_equal_files(tmp_path):
     for number in range(5):
         fc.save(model(), tmp_path / f"{number}")

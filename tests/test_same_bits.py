@@ -108,6 +108,9 @@ def test_training_gives_one_hash_at_any_thread_count(make, optimizer, threads, r
         "avg_pool",
         "loss",
         "sums",
+        "curves",
+        "prelu",
+        "resizing",
     ],
 )
 def test_each_operation_gives_the_same_bits_at_any_thread_count(name, threads, rng):
@@ -147,7 +150,17 @@ def test_each_operation_gives_the_same_bits_at_any_thread_count(name, threads, r
         measured = fc.CrossEntropyLoss()
         return [np.float64(measured(x.reshape(640, 960)[:, :100], labels)), measured.backward()]
 
+    def through(*layers):
+        found = []
+        for layer in layers:
+            y = layer.forward(x, training=True)
+            found += [y, layer.backward(y), *(parameter.grad for parameter in layer.parameters())]
+        return found
+
     run = {
+        "curves": lambda: through(fc.GELU(), fc.Tanh(), fc.LogSoftmax(), fc.Dropout2d(0.5)),
+        "prelu": lambda: through(fc.PReLU(), fc.PReLU(4)),
+        "resizing": lambda: through(fc.AdaptiveAvgPool2d(7), fc.AdaptiveMaxPool2d(7), fc.Upsample(9, mode="bilinear")),
         "conv": lambda: [F.conv2d(x, weight, None, 1, 1, 1, 2)],
         "backward": lambda: F.conv2d_backward(dy, x, weight, 1, 1, 1, 2),
         "winograd": lambda: all_of(filters[12, 3, 3], 1, 1),
@@ -183,6 +196,7 @@ model = fc.Sequential(
     fc.Conv2d(1, 12, 3, padding=1), fc.ReLU(), fc.MaxPool2d(2),
     fc.Conv2d(12, 12, 3, padding=1), fc.ReLU(),  # Winograd's
     fc.Conv2d(12, 12, 1), fc.ReLU(), fc.Conv2d(12, 12, 3, padding=1, groups=12), fc.ReLU(),
+    fc.GELU(), fc.SiLU(), fc.Tanh(), fc.ELU(), fc.PReLU(12),
     fc.Flatten(), fc.Linear(432, 5), seed=1,
 )
 loss, optimizer = fc.CrossEntropyLoss(), fc.SGD(0.05, momentum=0.9, weight_decay=1e-3)
@@ -236,6 +250,20 @@ LAYERS = {
     "linear": (lambda: fc.Linear(33, 5), (33,)),
     "relu": (lambda: fc.ReLU(), (7,)),
     "softmax": (lambda: fc.Softmax(), (10,)),
+    "leaky relu": (lambda: fc.LeakyReLU(), (7,)),
+    "prelu": (lambda: fc.PReLU(2), (2, 5, 6)),
+    "elu": (lambda: fc.ELU(), (7,)),
+    "gelu": (lambda: fc.GELU(), (7,)),
+    "gelu by tanh": (lambda: fc.GELU("tanh"), (7,)),
+    "silu": (lambda: fc.SiLU(), (7,)),
+    "sigmoid": (lambda: fc.Sigmoid(), (7,)),
+    "tanh": (lambda: fc.Tanh(), (7,)),
+    "hardswish": (lambda: fc.Hardswish(), (7,)),
+    "log softmax": (lambda: fc.LogSoftmax(), (10,)),
+    "adaptive avg pool": (lambda: fc.AdaptiveAvgPool2d((3, 4)), (2, 5, 6)),
+    "adaptive max pool": (lambda: fc.AdaptiveMaxPool2d((3, 4)), (2, 5, 6)),
+    "upsample": (lambda: fc.Upsample(scale_factor=1.7, mode="bilinear"), (2, 5, 6)),
+    "zero pad": (lambda: fc.ZeroPad2d(1), (2, 5, 6)),
     "lenet": (lambda: fc.models.lenet5(), (1, 28, 28)),
 }
 

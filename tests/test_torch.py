@@ -188,6 +188,89 @@ def test_log_softmax(scale, dtype, rng):
     assert_close(F.log_softmax(x), torch.log_softmax(torch.tensor(x), 1), 4)
 
 
+CURVES = {
+    "LeakyReLU": [{}, {"negative_slope": -0.3}],
+    "ELU": [{}, {"alpha": 0.4}],
+    "GELU": [{}, {"approximate": "tanh"}],
+    "Sigmoid": [{}],
+    "SiLU": [{}],
+    "Tanh": [{}],
+    "Hardswish": [{}],
+}
+INFINITE = [np.inf, -np.inf, np.nan, 0.0, -0.0, 3.0, -3.0]
+
+
+@each_float
+@pytest.mark.parametrize(("name", "options"), [(name, o) for name, all_ in CURVES.items() for o in all_])
+def test_curves(name, options, dtype, rng):
+    ours, theirs = getattr(fc, name)(**options), getattr(torch.nn, name)(**options)
+    check_layer(ours, theirs, (3 * rng.standard_normal((17, 40))).astype(dtype), dtype, 8)
+    x = np.array(INFINITE if (name, dtype, options) != ("GELU", np.float32, {}) else INFINITE[1:], dtype)
+    if name == "GELU" and dtype == np.float32 and not options:
+        assert ours(np.array([[np.inf]], dtype)) == np.inf, "which is NaN in torch's float32, not in its float64"
+    x = np.tile(x, (64, 1))  # a number that its vectors divide: what is left over may give NaN another gradient
+    tensor = leaf(x)
+    ref = theirs(tensor)
+    ref.backward(torch.ones_like(ref))
+    np.testing.assert_allclose(ours.forward(x, training=True), ref.detach().numpy(), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(ours.backward(np.ones_like(x)), tensor.grad.numpy(), rtol=1e-6, atol=1e-6)
+
+
+@each_float
+@pytest.mark.parametrize("slopes", [1, 5])
+def test_prelu(slopes, dtype, rng):
+    ours, theirs = fc.PReLU(slopes).to(dtype), torch.nn.PReLU(slopes).to(getattr(torch, dtype.__name__))
+    x, dy = leaf(rng.standard_normal((17, 5, 3, 2)).astype(dtype)), rng.standard_normal((17, 5, 3, 2)).astype(dtype)
+    ref = theirs(x)
+    ref.backward(torch.tensor(dy))
+    assert_close(ours.forward(x.detach().numpy(), training=True), ref, 1)
+    assert_close(ours.backward(dy), x.grad, 1)
+    assert_close(ours.weight.grad, theirs.weight.grad, x.numel())
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+
+
+@each_float
+def test_log_softmax_layer(dtype, rng):
+    check_layer(fc.LogSoftmax(), torch.nn.LogSoftmax(1), rng.standard_normal((17, 5, 3, 2)), dtype, 20)
+
+
+RESIZED = [(1, 1, 1, 1), (17, 2, 5, 7), (2, 3, 8, 8), (2, 1, 1, 9), (3, 2, 13, 4)]
+each_image = pytest.mark.parametrize("shape", RESIZED, ids=str)
+
+
+@each_float
+@each_image
+@pytest.mark.parametrize("size", [1, 2, (3, None), (7, 4), (5, 5)], ids=str)
+def test_adaptive_pooling(size, shape, dtype, rng):
+    x = rng.standard_normal(shape)
+    check_layer(fc.AdaptiveAvgPool2d(size), torch.nn.AdaptiveAvgPool2d(size), x, dtype, 70)
+    planted = rng.integers(0, 3, shape).astype(float)
+    planted[rng.random(shape) < 0.2] = np.nan
+    planted[rng.random(shape) < 0.2] = -np.inf
+    check_layer(fc.AdaptiveMaxPool2d(size), torch.nn.AdaptiveMaxPool2d(size), planted, dtype, 70, True)
+
+
+@each_float
+@each_image
+@pytest.mark.parametrize(
+    "how", [{"size": 3}, {"size": (7, 4)}, *({"scale_factor": f} for f in (1.0, 2, 3, (1.3, 2.7)))], ids=str
+)
+def test_upsample(how, shape, dtype, rng):
+    x = rng.standard_normal(shape)
+    check_layer(fc.Upsample(**how), torch.nn.Upsample(**how), x, dtype, 50, False)
+    y = torch.nn.Upsample(**how)(torch.tensor(x.astype(dtype)))
+    np.testing.assert_array_equal(fc.Upsample(**how).to(dtype)(x), y.numpy())
+    for align in (False, True):
+        ours, theirs = (kind.Upsample(**how, mode="bilinear", align_corners=align) for kind in (fc, torch.nn))
+        check_layer(ours, theirs, x, dtype, 60)
+
+
+@each_float
+def test_zero_pad2d(dtype, rng):
+    x = rng.standard_normal((17, 2, 3, 4))
+    check_layer(fc.ZeroPad2d((1, 0, 2, 3)), torch.nn.ZeroPad2d((1, 0, 2, 3)), x, dtype, 0, True)
+
+
 @few_tiles
 @each_float
 @pytest.mark.parametrize(("n", "inputs", "outputs"), [(1, 1, 1), (17, 33, 5), (64, 400, 120), (50, 84, 10)])

@@ -63,19 +63,23 @@ class _Curve(Layer):
     def plan(self, shape: Shape, work: Workspace) -> Shape:
         """Accept any shape."""
         work.y, work.dx = work.empty(shape), work.empty(shape)
-        curve, slope = self._kernels()
-        work.forward, work.backward = elementwise.forward(curve), elementwise.backward(slope)
         return shape
+
+    def apply(self, x: Blocks, y: Blocks) -> None:
+        """Write equation (40) into ``y``."""
+        curve, _ = self._kernels()
+        elementwise.forward(curve)(_elements(x), self.number, _elements(y))
 
     def forward_blocks(self, x: Blocks, work: Workspace, training: bool) -> Blocks:
         """Write equation (40)."""
         work.kept = (work.y if self.slope_of_output else x) if training else None
-        work.forward(_elements(x), self.number, _elements(work.y))
+        self.apply(x, work.y)
         return work.y
 
     def backward_blocks(self, dy: Blocks, work: Workspace, need_dx: bool) -> Blocks | None:
         """Return equation (40)'s gradient."""
-        work.backward(_elements(dy), _elements(work.kept), self.number, dy.n, _elements(work.dx))
+        _, slope = self._kernels()
+        elementwise.backward(slope)(_elements(dy), _elements(work.kept), self.number, dy.n, _elements(work.dx))
         return work.dx
 
 
@@ -214,10 +218,14 @@ class PReLU(Layer):
         work.slope_shares = work.shares(self.weight, len(work.y.array))
         return shape
 
+    def apply(self, x: Blocks, y: Blocks) -> None:
+        """Write equation (41) into ``y``."""
+        elementwise.prelu_forward(_channels(x), self.weight.value, _channels(y))
+
     def forward_blocks(self, x: Blocks, work: Workspace, training: bool) -> Blocks:
         """Write equation (41)."""
         work.x = x if training else None
-        elementwise.prelu_forward(_channels(x), self.weight.value, _channels(work.y))
+        self.apply(x, work.y)
         return work.y
 
     def backward_blocks(self, dy: Blocks, work: Workspace, need_dx: bool) -> Blocks | None:

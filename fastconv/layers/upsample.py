@@ -34,17 +34,18 @@ def nearest(size: int, out: int, scale: float | None) -> Taps:
     return Taps(np.arange(out + 1), np.minimum(places, size - 1), np.ones(out))
 
 
-def linear(size: int, out: int, scale: float | None, align_corners: bool) -> Taps:
+def linear(size: int, out: int, scale: float | None, align_corners: bool, dtype: np.dtype) -> Taps:
     """Return the two of ``size`` pixels that each of ``out`` pixels lies between, and their weights: equation (55)."""
-    i = np.arange(out)
+    i, half = np.arange(out, dtype=dtype), dtype.type(0.5)
     if align_corners:
-        places = i * ((size - 1) / max(out - 1, 1))
+        places = i * dtype.type((size - 1) / max(out - 1, 1))
     else:
-        places = np.maximum((i + 0.5) * (size / out if scale is None else 1 / scale) - 0.5, 0.0)
+        step = dtype.type(size / out if scale is None else 1 / scale)
+        places = np.maximum((i + half) * step - half, 0)
     left = np.minimum(np.floor(places).astype(np.int64), size - 1)
-    right_weight = np.minimum(places - left, 1.0)
+    right_weight = np.minimum(places - left.astype(dtype), 1)
     taps = np.stack([left, np.minimum(left + 1, size - 1)], axis=1)
-    weights = np.stack([1.0 - right_weight, right_weight], axis=1)
+    weights = np.stack([1 - right_weight, right_weight], axis=1)
     return Taps(2 * np.arange(out + 1), taps.reshape(-1), weights.reshape(-1))
 
 
@@ -107,7 +108,7 @@ class Upsample(Layer):
             if self.mode == "nearest":
                 matrix = nearest(axis, wanted, scale)
             else:
-                matrix = linear(axis, wanted, scale, self.align_corners)
+                matrix = linear(axis, wanted, scale, self.align_corners, work.dtype)
             matrix = matrix._replace(weights=matrix.weights.astype(work.dtype))
             work.matrices += matrix
             work.transposes += matrix.transposed(axis)

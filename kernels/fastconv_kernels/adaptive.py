@@ -11,8 +11,7 @@ Equation numbers are those of docs/backprop.md.  Along an axis of H, window i of
 
     i*H // OH  up to, but not including,  ceil((i + 1)*H / OH)                            (50)
 
-so neighbours overlap by a row where OH does not divide H.  Row p lies in the windows that (50) gives with H and OH
-exchanged, which is how the gradients are collected, pixel by pixel. ::
+so neighbours lie apart where OH divides H, and may overlap elsewhere. ::
 
     y[n,c,i,j] = mean of x over window (i, j)                                             (51)
     dx[n,c,p,q] = sum of dy[n,c,i,j] / (its pixels) over the windows (i, j) of (p, q)     (52)
@@ -76,24 +75,27 @@ def adaptive_avg_pool2d_backward(crew, dy, dx):
 
     Notes
     -----
-    Race-free: task (b, c) is the only writer of ``dx[b, c]``.  Each sum runs over the windows in reading order.
+    Race-free: task (b, c) is the only writer of ``dx[b, c]``.  Windows that overlap add in the order of i, j.
     """
     B, C, OH, OW, _ = dy.shape
     H, W = dx.shape[2:4]
+    apart = H % OH == 0 and W % OW == 0
     for task in prange(crew, B * C):
         b, c = task // C, task % C
-        for p in range(H):
-            i_from, i_to = _span(p, H, OH)
-            for q in range(W):
-                j_from, j_to = _span(q, W, OW)
-                total = zeros(dy, 1, 1)
-                for i in range(i_from, i_to):
-                    top, bottom = _span(i, OH, H)
-                    for j in range(j_from, j_to):
-                        left, right = _span(j, OW, W)
-                        share = vectors(dy, (b, c, i, j), 3, 1, 1)
-                        total = plus(total, divided(share, (bottom - top) * (right - left)))
-                store(total, dx, (b, c, p, q), 2, 1, 3, 1, 1)
+        image = dx[b, c]
+        if not apart:
+            image[:] = 0
+        for i in range(OH):
+            top, bottom = _span(i, OH, H)
+            for j in range(OW):
+                left, right = _span(j, OW, W)
+                share = divided(vectors(dy, (b, c, i, j), 3, 1, 1), (bottom - top) * (right - left))
+                for p in range(top, bottom):
+                    for q in range(left, right):
+                        there = share
+                        if not apart:
+                            there = plus(vectors(image, (p, q), 1, 1, 1), share)
+                        store(there, image, (p, q), 0, 1, 1, 1, 1)
 
 
 @kernel()
@@ -145,22 +147,24 @@ def adaptive_max_pool2d_backward(crew, dy, place, dx):
 
     Notes
     -----
-    Race-free: task (b, c) is the only writer of ``dx[b, c]``.  Each sum runs over the windows in reading order.
+    Race-free: task (b, c) is the only writer of ``dx[b, c]``.  Windows that overlap add in the order of i, j.
     """
     B, C, OH, OW, _ = dy.shape
     H, W = dx.shape[2:4]
+    apart = H % OH == 0 and W % OW == 0
     for task in prange(crew, B * C):
         b, c = task // C, task % C
-        for p in range(H):
-            i_from, i_to = _span(p, H, OH)
-            for q in range(W):
-                j_from, j_to = _span(q, W, OW)
-                total = zeros(dy, 1, 1)
-                for i in range(i_from, i_to):
-                    top, _ = _span(i, OH, H)
-                    for j in range(j_from, j_to):
-                        left, right = _span(j, OW, W)
-                        number = (p - top) * (right - left) + q - left
-                        share, at = vectors(dy, (b, c, i, j), 3, 1, 1), vectors(place, (b, c, i, j), 3, 1, 1)
-                        total = plus(total, where_equal(share, at, number))
-                store(total, dx, (b, c, p, q), 2, 1, 3, 1, 1)
+        image = dx[b, c]
+        if not apart:
+            image[:] = 0
+        for i in range(OH):
+            top, bottom = _span(i, OH, H)
+            for j in range(OW):
+                left, right = _span(j, OW, W)
+                share, at = vectors(dy, (b, c, i, j), 3, 1, 1), vectors(place, (b, c, i, j), 3, 1, 1)
+                for p in range(top, bottom):
+                    for q in range(left, right):
+                        there = where_equal(share, at, (p - top) * (right - left) + q - left)
+                        if not apart:
+                            there = plus(vectors(image, (p, q), 1, 1, 1), there)
+                        store(there, image, (p, q), 0, 1, 1, 1, 1)

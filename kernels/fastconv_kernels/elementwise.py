@@ -132,9 +132,9 @@ def elu(x, a):
 
 @kernel(parallel=False)
 def elu_slope(x, a):
-    """Slope of equation (42) at the input."""
+    """Slope of equation (42) at the input; that of the left side at 0, and NaN at NaN, as in PyTorch."""
     low = a * exp(x)
-    return low if x <= 0.0 else 1.0
+    return 1.0 if x > 0.0 else low
 
 
 @kernel(parallel=False)
@@ -151,6 +151,14 @@ def sigmoid_slope(y, a):
 
 
 @kernel(parallel=False)
+def _sigmoid_and_slope(x):
+    """Equation (43) and its slope at the input, which needs no difference of equals."""
+    e = exp(-abs(x))
+    part = 1.0 / (1.0 + e)
+    return (e if x < 0.0 else 1.0) * part, e * part * part
+
+
+@kernel(parallel=False)
 def silu(x, a):
     """Equation (44)."""
     return x * sigmoid(x, a)
@@ -159,8 +167,8 @@ def silu(x, a):
 @kernel(parallel=False)
 def silu_slope(x, a):
     """Slope of equation (44) at the input."""
-    s = sigmoid(x, a)
-    return s + x * s * (1.0 - s)
+    s, bend = _sigmoid_and_slope(x)
+    return s + x * bend
 
 
 @kernel(parallel=False)
@@ -190,8 +198,8 @@ def gelu_tanh(x, a):
 @kernel(parallel=False)
 def gelu_tanh_slope(x, a):
     """Slope of equation (46) at the input."""
-    s = sigmoid(_LINE * (x + _CUBE * x * x * x), a)
-    return s + x * s * (1.0 - s) * (_LINE * (1.0 + 3.0 * _CUBE * x * x))
+    s, bend = _sigmoid_and_slope(_LINE * (x + _CUBE * x * x * x))
+    return s + x * bend * (_LINE * (1.0 + 3.0 * _CUBE * x * x))
 
 
 @kernel(parallel=False)

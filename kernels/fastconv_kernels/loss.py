@@ -50,9 +50,10 @@ def softmax_forward(crew, z, p, take_log):
             total = 0.0
             for k in range(K):
                 total += exp(np.float64(z[b, k, s, lane]) - largest)
+            log_total = log(total)
             for k in range(K):
                 shifted = np.float64(z[b, k, s, lane]) - largest
-                p[b, k, s, lane] = shifted - log(total) if take_log else exp(shifted) / total
+                p[b, k, s, lane] = shifted - log_total if take_log else exp(shifted) / total
 
 
 @kernel()
