@@ -427,7 +427,7 @@ def _cross_entropy(rng: np.random.Generator, n: int) -> Case:
         naive.cross_entropy,
         (z, labels, dz, losses),
         lambda: [dz, losses.sum()],
-        lambda: loss.cross_entropy(zb.array, labels, 0.0, dzb.array, shares, hits),
+        lambda: loss.cross_entropy(zb.array, labels, 0.0, np.ones(10), float(n), dzb.array, shares, hits),
         lambda: [blocks.unpack(dzb), shares.sum()],
         z.size,
         terms=10,
@@ -473,7 +473,7 @@ def _sgd(rng: np.random.Generator, n: int) -> Case:
         grad,
         [value, velocity],
         (0.01, 0.9),
-        lambda value, velocity: optim.sgd(*Many([(velocity, grad, value)]).table, 0.01, 0.9, False, 0.0),
+        lambda value, velocity: optim.sgd(*Many([(velocity, grad, value)]).table, 0.01, 0.9, False, np.zeros(1), 1.0),
     )
 
 
@@ -488,7 +488,7 @@ def _adam(rng: np.random.Generator, n: int) -> Case:
         [value, mean, square],
         (1e-3, 0.9, 0.999, 1e-8, 7),
         lambda value, mean, square: optim.adam(
-            *Many([(mean, square, grad, value)]).table, 1e-3, 0.9, 0.999, 1e-8, 0.0, False, *corrections
+            *Many([(mean, square, grad, value)]).table, 1e-3, 0.9, 0.999, 1e-8, np.zeros(1), False, *corrections, 1.0
         ),
     )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from fastconv import augment as augment
     from fastconv import data as data
     from fastconv import functional as functional
     from fastconv import init as init
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from fastconv.io import ModelFileError as ModelFileError
     from fastconv.io import load as load
     from fastconv.io import save as save
+    from fastconv.layers import ELU as ELU
+    from fastconv.layers import GELU as GELU
+    from fastconv.layers import AdaptiveAvgPool2d as AdaptiveAvgPool2d
+    from fastconv.layers import AdaptiveMaxPool2d as AdaptiveMaxPool2d
     from fastconv.layers import AvgPool2d as AvgPool2d
     from fastconv.layers import BatchNorm1d as BatchNorm1d
     from fastconv.layers import BatchNorm2d as BatchNorm2d
@@ -29,36 +34,60 @@ if TYPE_CHECKING:
     from fastconv.layers import Conv2d as Conv2d
     from fastconv.layers import ConvTranspose2d as ConvTranspose2d
     from fastconv.layers import Dropout as Dropout
+    from fastconv.layers import Dropout2d as Dropout2d
     from fastconv.layers import Flatten as Flatten
+    from fastconv.layers import GlobalAvgPool2d as GlobalAvgPool2d
+    from fastconv.layers import GlobalMaxPool2d as GlobalMaxPool2d
+    from fastconv.layers import Hardswish as Hardswish
     from fastconv.layers import Layer as Layer
+    from fastconv.layers import LeakyReLU as LeakyReLU
     from fastconv.layers import Linear as Linear
+    from fastconv.layers import LogSoftmax as LogSoftmax
     from fastconv.layers import MaxPool2d as MaxPool2d
     from fastconv.layers import Parallel as Parallel
     from fastconv.layers import Parameter as Parameter
+    from fastconv.layers import PReLU as PReLU
     from fastconv.layers import ReLU as ReLU
+    from fastconv.layers import Reshape as Reshape
     from fastconv.layers import Residual as Residual
+    from fastconv.layers import Sigmoid as Sigmoid
+    from fastconv.layers import SiLU as SiLU
     from fastconv.layers import Softmax as Softmax
+    from fastconv.layers import Tanh as Tanh
+    from fastconv.layers import Upsample as Upsample
     from fastconv.layers import Workspace as Workspace
+    from fastconv.layers import ZeroPad2d as ZeroPad2d
+    from fastconv.losses import BCEWithLogitsLoss as BCEWithLogitsLoss
     from fastconv.losses import CrossEntropyLoss as CrossEntropyLoss
+    from fastconv.losses import HuberLoss as HuberLoss
+    from fastconv.losses import L1Loss as L1Loss
     from fastconv.losses import MSELoss as MSELoss
     from fastconv.optim import SGD as SGD
     from fastconv.optim import Adam as Adam
     from fastconv.optim import AdamW as AdamW
+    from fastconv.optim import Lion as Lion
+    from fastconv.optim import RMSprop as RMSprop
     from fastconv.sequential import Normalization as Normalization
     from fastconv.sequential import Sequential as Sequential
     from fastconv.shapes import ShapeError as ShapeError
+    from fastconv.training import EMA as EMA
     from fastconv.training import Callback as Callback
+    from fastconv.training import EarlyStopping as EarlyStopping
+    from fastconv.training import TimeBudget as TimeBudget
     from fastconv.training import TrainingError as TrainingError
+    from fastconv.training import lr_find as lr_find
     from fastconv.training import train_step as train_step
     from fastconv_kernels.runtime import get_num_threads as get_num_threads
     from fastconv_kernels.runtime import set_num_threads as set_num_threads
     from fastconv_kernels.runtime import thread_layer as thread_layer
 
-_MODULES = ("data", "functional", "init", "models", "reference", "schedules")
+_MODULES = ("augment", "data", "functional", "init", "models", "reference", "schedules")
 _NAMES = {
     "fastconv.gradient_check": ("GradientError", "gradcheck"),
     "fastconv.io": ("ModelFileError", "load", "save"),
     "fastconv.layers": (
+        "AdaptiveAvgPool2d",
+        "AdaptiveMaxPool2d",
         "AvgPool2d",
         "BatchNorm1d",
         "BatchNorm2d",
@@ -67,22 +96,45 @@ _NAMES = {
         "Conv2d",
         "ConvTranspose2d",
         "Dropout",
+        "Dropout2d",
+        "ELU",
         "Flatten",
+        "GELU",
+        "GlobalAvgPool2d",
+        "GlobalMaxPool2d",
+        "Hardswish",
         "Layer",
+        "LeakyReLU",
         "Linear",
+        "LogSoftmax",
         "MaxPool2d",
+        "PReLU",
         "Parallel",
         "Parameter",
         "ReLU",
+        "Reshape",
         "Residual",
+        "SiLU",
+        "Sigmoid",
         "Softmax",
+        "Tanh",
+        "Upsample",
         "Workspace",
+        "ZeroPad2d",
     ),
-    "fastconv.losses": ("CrossEntropyLoss", "MSELoss"),
-    "fastconv.optim": ("SGD", "Adam", "AdamW"),
+    "fastconv.losses": ("BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "L1Loss", "MSELoss"),
+    "fastconv.optim": ("SGD", "Adam", "AdamW", "Lion", "RMSprop"),
     "fastconv.sequential": ("Normalization", "Sequential"),
     "fastconv.shapes": ("ShapeError",),
-    "fastconv.training": ("Callback", "TrainingError", "train_step"),
+    "fastconv.training": (
+        "EMA",
+        "Callback",
+        "EarlyStopping",
+        "TimeBudget",
+        "TrainingError",
+        "lr_find",
+        "train_step",
+    ),
     "fastconv_kernels.runtime": ("get_num_threads", "set_num_threads", "thread_layer"),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}

@@ -74,7 +74,7 @@ def as_float(operation: str, name: str, array: object, dtype: np.typing.DTypeLik
     return np.ascontiguousarray(given, dtype).reshape(given.shape)
 
 
-def _read_only_planes(images: np.ndarray) -> np.ndarray:
+def read_only_planes(images: np.ndarray) -> np.ndarray:
     """View (N, C, H, W) or (N, features) as (N, C, S), never to be written to."""
     # Whether the caller's array can be written to would otherwise be one more signature to compile.
     view = images.reshape(images.shape[0], images.shape[1], -1)
@@ -87,7 +87,7 @@ def pack(x: np.ndarray, out: Blocks, index: np.ndarray | None = None) -> Blocks:
     if index is None:
         index = np.arange(x.shape[0])
     if out.n:
-        lanes.pack(_read_only_planes(x), index, planes(out.array))
+        lanes.pack(read_only_planes(x), index, planes(out.array))
     return out
 
 
@@ -97,7 +97,7 @@ def pack_pixels(x: np.ndarray, table: np.ndarray, out: Blocks, index: np.ndarray
         index = np.arange(x.shape[0])
     if out.n:
         square = memory.scratch((LANES, LANES), out.array.dtype)
-        lanes.pack_pixels(_read_only_planes(x), index, table, planes(out.array), square)
+        lanes.pack_pixels(read_only_planes(x), index, table, planes(out.array), square)
     return out
 
 

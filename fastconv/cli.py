@@ -17,6 +17,7 @@ from fastconv.commands.interrupts import Interrupted, Interrupts
 
 EPOCHS, BATCH_SIZE, VALIDATION = 20, 64, 0.1
 MODEL, OPTIMIZER, SCHEDULE = "lenet5", "sgd", "one-cycle"
+PRESETS = ("digits", "fashion", "cifar")  # of fastconv.augment
 
 DESCRIPTION = "Train and use convolutional networks on the cores of this machine."
 EXAMPLES = """\
@@ -66,11 +67,33 @@ def _rate(text: str) -> float:
     return value
 
 
+def _amount(text: str) -> float:
+    value = _number(text)
+    if not (isfinite(value) and value >= 0):
+        raise argparse.ArgumentTypeError(f"expected a finite number of at least 0, got {text!r}")
+    return value
+
+
 def _fraction(text: str) -> float:
     value = _number(text)
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError(f"expected a fraction from 0 to below 1, such as 0.1 for 10 %, got {text!r}")
     return value
+
+
+def _preset(text: str) -> str:
+    if text not in PRESETS:
+        raise argparse.ArgumentTypeError(
+            f"expected {', '.join(PRESETS[:-1])} or {PRESETS[-1]}, got {text!r}; a file goes before it"
+        )
+    return text
+
+
+def _size(text: str) -> tuple[int, int]:
+    sizes = [int(part) if part.isdecimal() else 0 for part in text.split("x")]
+    if len(sizes) not in (1, 2) or min(sizes) < 1:
+        raise argparse.ArgumentTypeError(f"expected height x width, such as 28x28, got {text!r}")
+    return sizes[0], sizes[-1]
 
 
 def _image_shape(text: str) -> tuple[int, int, int]:
@@ -108,23 +131,83 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=_whole(0), default=0, metavar="N", help="what weights, split and order follow from (default: 0)"
     )
+    parser.add_argument("--stratify", action="store_true", help="hold out the same fraction of each class")
     parser.add_argument(
         "--augment",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="move images by up to a pixel, anew in each epoch (default: yes)",
+        nargs="?",
+        type=_preset,
+        const="",
+        metavar="PRESET",
+        help="change images at random, anew in each epoch: digits, fashion or cifar (default: no; without PRESET, what "
+        "suits the images)",
+    )
+    parser.add_argument(
+        "--size", type=_size, metavar="HxW", help="resize PNG and JPEG files (default: they must have one size)"
     )
     _add_threads(parser)
     parser.add_argument("--out", metavar="DIR", help="the run's folder (default: runs/train-001, -002, ...)")
-    parser.add_argument(
-        "--optimizer", default=OPTIMIZER, metavar="NAME", help="sgd, adam or adamw (default: %(default)s)"
-    )
+    _add_optimizer(parser)
     parser.add_argument(
         "--schedule",
         default=SCHEDULE,
         metavar="NAME",
-        help="of the learning rate: constant, step, cosine or one-cycle (default: %(default)s)",
+        help="of the learning rate: constant, step, exponential, cosine, one-cycle or plateau (default: %(default)s)",
     )
+    parser.add_argument(
+        "--weight-decay", type=_amount, metavar="X", help="pull of the weights towards 0 (default: the optimizer's)"
+    )
+    parser.add_argument(
+        "--decay",
+        choices=("all", "weights"),
+        default="all",
+        help="what decays: all parameters, or no biases and norms (default: all)",
+    )
+    parser.add_argument("--clip", type=_rate, metavar="X", help="largest norm of all gradients (default: none)")
+    parser.add_argument(
+        "--loss-smoothing",
+        type=_fraction,
+        default=0.0,
+        metavar="X",
+        help="how much of each label is spread over all classes (default: 0)",
+    )
+    parser.add_argument(
+        "--ema",
+        type=_fraction,
+        metavar="X",
+        help="measure and keep an average of the weights, of which each step keeps X, such as 0.999 (default: none)",
+    )
+    parser.add_argument(
+        "--early-stop", type=_whole(1), metavar="N", help="stop after N epochs without better accuracy (default: never)"
+    )
+    parser.add_argument(
+        "--time-budget",
+        type=_rate,
+        metavar="SECONDS",
+        help="stop before so much time is over; the schedule then runs on the time (default: none)",
+    )
+
+
+def _add_optimizer(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--optimizer",
+        default=OPTIMIZER,
+        metavar="NAME",
+        help="sgd, adam, adamw, rmsprop or lion (default: %(default)s)",
+    )
+
+
+def _add_lr_find(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", nargs="?", metavar="DATA", help="labelled images (default: the built-in digits)")
+    parser.add_argument("--model", default=MODEL, metavar="NAME", help="lenet5 or lenet_seed (default: %(default)s)")
+    _add_optimizer(parser)
+    parser.add_argument(
+        "--batch-size", type=_whole(1), default=BATCH_SIZE, metavar="N", help="images in a step (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=_whole(0), default=0, metavar="N", help="what weights and order follow from (default: 0)"
+    )
+    parser.add_argument("--plot", metavar="FILE", help="draw losses over rates into a .png, .svg or .pdf")
+    _add_threads(parser)
 
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:
@@ -184,6 +267,7 @@ def _add_threads(parser: argparse.ArgumentParser) -> None:
 
 _COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
     "train": (_add_train, "train on labelled images; leaves a folder with model, figures and submission"),
+    "lr-find": (_add_lr_find, "suggest a learning rate to train with"),
     "predict": (_add_predict, "write a trained model's answers for images"),
     "evaluate": (_add_evaluate, "measure a trained model on labelled images"),
     "summary": (_add_summary, "show a model's layers, sizes and parameters"),
@@ -266,7 +350,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with Interrupts() as interrupts, warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: _complain(f"warning: {message}")
-            return import_module(f"fastconv.commands.{arguments.command}").run(arguments, interrupts)
+            return import_module(f"fastconv.commands.{arguments.command.replace('-', '_')}").run(arguments, interrupts)
     except Interrupted as interrupted:
         _complain("interrupted")
         return interrupted.exit_code

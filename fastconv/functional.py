@@ -4,7 +4,7 @@ Each one checks its arguments, lays them out as lane blocks, calls the kernel, a
 float32 or float64 (others are converted to float32); where two come together, the wider wins.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from fastconv import blocks, shapes
 from fastconv.blocks import Blocks, planes
 from fastconv.layers import AvgPool2d, Conv1d, Conv2d, ConvTranspose2d, Layer, Linear, MaxPool2d
 from fastconv.layers.conv import Padded
-from fastconv.losses import CrossEntropyLoss, MSELoss
+from fastconv.losses import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, MSELoss
 from fastconv.shapes import ShapeError
 from fastconv_kernels import activation, loss, padding
 from fastconv_kernels.tile import LANES
@@ -355,9 +355,17 @@ def log_softmax(x: np.ndarray) -> np.ndarray:
     return _elementwise("log_softmax", x, lambda a, b: loss.softmax_forward(planes(a.array), planes(b.array), True))
 
 
-def cross_entropy(logits: np.ndarray, labels: np.ndarray, label_smoothing: float = 0.0) -> float:
-    """Return the mean cross-entropy of logits, float[N, K], and integer labels, int[N].  Equation (20)."""
-    return CrossEntropyLoss(label_smoothing).forward(logits, labels)
+def cross_entropy(
+    logits: np.ndarray,
+    labels: np.ndarray,
+    label_smoothing: float = 0.0,
+    weight: Sequence[float] | np.ndarray | None = None,
+) -> float:
+    """Return the mean cross-entropy of logits, float[N, K], and labels, int[N], or probabilities, float[N, K].
+
+    Equation (70) of docs/backprop.md; arguments and errors as in ``CrossEntropyLoss``.
+    """
+    return CrossEntropyLoss(label_smoothing, weight).forward(logits, labels)
 
 
 def mse_loss(y: np.ndarray, target: np.ndarray) -> float:
@@ -365,13 +373,33 @@ def mse_loss(y: np.ndarray, target: np.ndarray) -> float:
     return MSELoss().forward(y, target)
 
 
+def l1_loss(y: np.ndarray, target: np.ndarray) -> float:
+    """Return the mean of abs(y - target) over all elements.  Equation (72) of docs/backprop.md."""
+    return L1Loss().forward(y, target)
+
+
+def huber_loss(y: np.ndarray, target: np.ndarray, delta: float = 1.0) -> float:
+    """Return Huber's loss, squares up to ``delta`` and straight lines beyond.  Equation (74) of docs/backprop.md."""
+    return HuberLoss(delta).forward(y, target)
+
+
+def binary_cross_entropy_with_logits(
+    logits: np.ndarray, target: np.ndarray, pos_weight: float | Sequence[float] | np.ndarray | None = None
+) -> float:
+    """Return the mean cross-entropy of yes and no.  Equation (76); arguments and errors as in ``BCEWithLogitsLoss``."""
+    return BCEWithLogitsLoss(pos_weight).forward(logits, target)
+
+
 __all__ = [
     "avg_pool2d",
+    "binary_cross_entropy_with_logits",
     "conv1d",
     "conv2d",
     "conv2d_backward",
     "conv_transpose2d",
     "cross_entropy",
+    "huber_loss",
+    "l1_loss",
     "linear",
     "log_softmax",
     "max_pool2d",

@@ -51,6 +51,11 @@ def ones(rng: np.random.Generator, shape: Shape) -> np.ndarray:
     return np.ones(shape)
 
 
+def constant(rng: np.random.Generator, shape: Shape, value: float) -> np.ndarray:
+    """Return one value everywhere; ``functools.partial`` makes an initialiser of it."""
+    return np.full(shape, value)
+
+
 _BY_NAME: dict[str, Initializer] = {
     f.__name__: f for f in (he_normal, he_uniform, glorot_normal, glorot_uniform, zeros)
 }

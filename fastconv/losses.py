@@ -1,5 +1,7 @@
 """Losses: the number that training makes small, and its gradient with respect to the model's output."""
 
+from collections.abc import Callable, Sequence
+from math import isfinite, nan
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +22,8 @@ class LossResult(NamedTuple):
     """Its gradient with respect to the model's output."""
     hits: int | None
     """How many images have their largest output at the label; None where there are no labels."""
+    weight: float | None = None
+    """What the sum over the images was divided by, where that is not their number."""
 
 
 class Loss:
@@ -86,54 +90,118 @@ def check_labels(operation: str, labels: object, n: int, classes: int) -> np.nda
     return np.require(array, np.int64, ["C", "A", "W"])  # one type for the compiler
 
 
+def check_probabilities(operation: str, target: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return soft targets, float[N, classes].
+
+    Raises
+    ------
+    ShapeError
+        If they do not have the outputs' shape.
+    ValueError
+        If one is negative, NaN or infinite; the message says which.
+    """
+    array = blocks.as_float(operation, "target", target)
+    if array.shape != shape:
+        raise ShapeError(f"{operation}: expected probabilities of the outputs' shape {shape}, got {array.shape}")
+    wrong = np.argwhere(~((array >= 0) & (array < np.inf)))
+    if wrong.size:
+        row, column = wrong[0].tolist()
+        raise ValueError(
+            f"{operation}: expected finite probabilities of at least 0, got {array[row, column]} at [{row}, {column}]"
+        )
+    return array
+
+
+def _weights(operation: str, name: str, given: object) -> np.ndarray:
+    """Return weights as float64, finite and at least 0."""
+    array = blocks.as_float(operation, name, given, np.float64)
+    if not ((array >= 0) & (array < np.inf)).all():
+        raise ValueError(f"{operation}: expected {name} finite and at least 0, got {array.tolist()}")
+    return array
+
+
+def _in_order(parts: np.ndarray) -> float:
+    return sum(parts.tolist())  # Python's sum adds the blocks in order; NumPy's pairs them up
+
+
 class CrossEntropyLoss(Loss):
     """Softmax and negative logarithm of the label's probability, fused: for logits of any size.
 
-    Equations (19) to (21) of docs/backprop.md.
+    Equations (70) and (71) of docs/backprop.md, which are (20) and (21) without weights.  A target is integer labels,
+    int[N], or probabilities, float[N, classes].
 
     Parameters
     ----------
     label_smoothing : float
         From 0 to below 1: how much of each target is spread over all classes (Szegedy et al. 2016, arXiv:1512.00567).
+    weight : float[classes] or None
+        What each class counts; with labels, the mean is weighted too, as in PyTorch.
 
     Raises
     ------
-    ValueError
-        If it is outside that range.
+    ValueError, TypeError
+        If a number is outside its range.
+    ShapeError
+        If weight is not a vector.
     """
 
-    def __init__(self, label_smoothing: float = 0.0) -> None:
+    def __init__(self, label_smoothing: float = 0.0, weight: Sequence[float] | np.ndarray | None = None) -> None:
         if not 0 <= label_smoothing < 1:
             raise ValueError(
                 f"CrossEntropyLoss: expected label_smoothing of at least 0 and below 1, got {label_smoothing!r}"
             )
         self.label_smoothing = float(label_smoothing)
+        self.weight = None if weight is None else _weights("CrossEntropyLoss", "weight", weight)
+        if self.weight is not None and self.weight.ndim != 1:
+            raise ShapeError(f"CrossEntropyLoss: expected weight of shape (classes,), got {self.weight.shape}")
 
     def check_target(self, target: object, shape: tuple[int, ...]) -> np.ndarray:
-        """Return integer labels as int64[N]; outputs must be (N, classes)."""
+        """Return labels as int64[N], or probabilities as float[N, classes]; outputs must be (N, classes)."""
         if len(shape) != 2:
             raise ShapeError(f"CrossEntropyLoss: expected outputs of shape (N, classes), got {shape}")
+        if self.weight is not None and self.weight.shape != shape[1:]:
+            raise ShapeError(
+                f"CrossEntropyLoss: expected outputs of {self.weight.size} classes, as many as weights, got {shape[1]}"
+            )
+        if isinstance(target, np.ndarray) and target.ndim == 2 and target.dtype.kind == "f":
+            return check_probabilities("CrossEntropyLoss", target, shape)
         return check_labels("CrossEntropyLoss", target, shape[0], shape[1])
 
     def of_blocks(self, y: Blocks, target: np.ndarray) -> LossResult:
-        """Return mean loss, gradient and right answers of checked labels."""
-        count = y.array.shape[0]
+        """Return mean loss, gradient and right answers of checked labels or probabilities.
+
+        Of probabilities, the largest is what is right.
+        """
+        count, classes, _ = y.array.shape
         dy = Blocks(np.empty_like(y.array), y.n)
         losses, hits = np.empty(count), np.empty(count, np.int64)
-        kernels.cross_entropy(y.array, target, self.label_smoothing, dy.array, losses, hits)
-        # Python's sum adds the blocks in order; NumPy's pairs them up.
-        return LossResult(sum(losses.tolist()) / y.n, dy, sum(hits.tolist()))
+        weights, divisor = np.ones(classes) if self.weight is None else self.weight, float(y.n)
+        if target.ndim == 2:
+            soft = blocks.pack(target.astype(y.array.dtype, copy=False), blocks.empty(target.shape, y.array.dtype))
+            kernels.soft_cross_entropy(y.array, soft.array, y.n, self.label_smoothing, weights, dy.array, losses, hits)
+        else:
+            if self.weight is not None:
+                divisor = _in_order(weights[target]) or nan  # as in PyTorch, where none of the labels counts
+            kernels.cross_entropy(y.array, target, self.label_smoothing, weights, divisor, dy.array, losses, hits)
+        return LossResult(_in_order(losses) / divisor, dy, sum(hits.tolist()), divisor)
 
 
-class MSELoss(Loss):
-    """Mean of the squared differences over images and features.  Equations (22) and (23) of docs/backprop.md."""
+class _ElementLoss(Loss):
+    """A mean over all elements, with a target of the outputs' shape."""
+
+    _kernel: Callable[..., None]
 
     def check_target(self, target: object, shape: tuple[int, ...]) -> np.ndarray:
         """Return a target of the outputs' shape."""
-        array = blocks.as_float("MSELoss", "target", target)
+        name = type(self).__name__
+        array = blocks.as_float(name, "target", target)
         if array.shape != shape:
-            raise ShapeError(f"MSELoss: expected target of the output's shape {shape}, got {array.shape}")
+            raise ShapeError(f"{name}: expected target of the output's shape {shape}, got {array.shape}")
         return array
+
+    def _numbers(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Return what each feature's term takes besides output and target, for features of this shape."""
+        return np.zeros(shape)
 
     def of_blocks(self, y: Blocks, target: np.ndarray) -> LossResult:
         """Return mean loss and gradient."""
@@ -141,7 +209,82 @@ class MSELoss(Loss):
         dy = Blocks(np.empty_like(y.array), y.n)
         losses = np.empty(y.array.shape[0])
         flat = (y.array.shape[0], -1, LANES)
-        kernels.mean_squared_error(
-            y.array.reshape(flat), wanted.array.reshape(flat), y.n, dy.array.reshape(flat), losses
+        type(self)._kernel(
+            y.array.reshape(flat),
+            wanted.array.reshape(flat),
+            self._numbers(y.shape[1:]).reshape(-1),
+            y.n,
+            dy.array.reshape(flat),
+            losses,
         )
-        return LossResult(sum(losses.tolist()) / target.size, dy, None)
+        return LossResult(_in_order(losses) / target.size, dy, None)
+
+
+class MSELoss(_ElementLoss):
+    """Mean of the squared differences over images and features.  Equations (22) and (23) of docs/backprop.md."""
+
+    _kernel = kernels.mean_squared_error
+
+
+class L1Loss(_ElementLoss):
+    """Mean of the absolute differences over images and features.  Equations (72) and (73) of docs/backprop.md."""
+
+    _kernel = kernels.mean_absolute_error
+
+
+class HuberLoss(_ElementLoss):
+    """Mean of half the squared differences up to ``delta``, of straight lines beyond.  Equations (74) and (75).
+
+    Parameters
+    ----------
+    delta : float
+
+    Raises
+    ------
+    ValueError
+        If it is not above 0.
+    """
+
+    _kernel = kernels.huber
+
+    def __init__(self, delta: float = 1.0) -> None:
+        if isinstance(delta, bool) or not isinstance(delta, int | float) or not (isfinite(delta) and delta > 0):
+            raise ValueError(f"HuberLoss: expected a finite delta above 0, got {delta!r}")
+        self.delta = float(delta)
+
+    def _numbers(self, shape: tuple[int, ...]) -> np.ndarray:
+        return np.full(shape, self.delta)
+
+
+class BCEWithLogitsLoss(_ElementLoss):
+    """Sigmoid and cross-entropy of yes and no, element by element, fused.  Equations (76) and (77).
+
+    Parameters
+    ----------
+    pos_weight : array_like or None
+        What a yes counts, beside a no: one number, or a shape that spreads over the features, such as (classes,).
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a weight is negative or not finite.
+    """
+
+    _kernel = kernels.binary_cross_entropy
+
+    def __init__(self, pos_weight: float | Sequence[float] | np.ndarray | None = None) -> None:
+        self.pos_weight = None if pos_weight is None else _weights("BCEWithLogitsLoss", "pos_weight", pos_weight)
+
+    def check_target(self, target: object, shape: tuple[int, ...]) -> np.ndarray:
+        """Return a target of the outputs' shape, whose features the weights must fit."""
+        try:
+            self._numbers(shape[1:])
+        except ValueError:
+            raise ShapeError(
+                f"BCEWithLogitsLoss: expected pos_weight of a shape that spreads over the features {shape[1:]}, "
+                f"got {np.shape(self.pos_weight)}"
+            ) from None
+        return super().check_target(target, shape)
+
+    def _numbers(self, shape: tuple[int, ...]) -> np.ndarray:
+        return np.array(np.broadcast_to(1.0 if self.pos_weight is None else self.pos_weight, shape))

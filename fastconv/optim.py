@@ -1,7 +1,8 @@
 """Optimisers: how parameters follow their gradients.  The loops are in kernels/fastconv_kernels/optim.py."""
 
 from collections.abc import Sequence
-from typing import Any
+from math import isfinite, sqrt
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,6 +18,7 @@ def _check(operation: str, name: str, value: float, below: float = np.inf) -> fl
     return float(value)
 
 
+Decay = Literal["all", "weights"]
 _Arrays = list[tuple[Parameter, np.ndarray, np.ndarray]]
 
 
@@ -35,27 +37,49 @@ class Optimizer:
     lr : float
         Learning rate; a schedule multiplies it.
     weight_decay : float
+    decay : 'all' or 'weights'
+        What decays: all parameters, as in PyTorch, or those of two axes and more, which leaves out biases and the
+        scales and shifts of normalisation.
+    clip_norm : float or None
+        The largest norm that all gradients together may have: beyond it, a step takes them scaled down.  Equation (80)
+        of docs/backprop.md, PyTorch's ``clip_grad_norm_``.
 
     Attributes
     ----------
     steps : int
         How many steps were taken.
+    norm : float
+        With ``clip_norm``, the gradients' norm in the last step, before they were scaled; else 0.
     """
 
     slots = 0
     """How many arrays of a parameter's size the optimiser remembers."""
 
-    def __init__(self, lr: float, weight_decay: float) -> None:
+    def __init__(self, lr: float, weight_decay: float, *, decay: Decay = "all", clip_norm: float | None = None) -> None:
         name = type(self).__name__
         self.lr = _check(name, "lr", lr)
         self.weight_decay = _check(name, "weight_decay", weight_decay)
+        if decay not in ("all", "weights"):
+            raise ValueError(f"{name}: expected decay 'all' or 'weights', got {decay!r}")
+        self.decay = decay
+        if clip_norm is not None and not _check(name, "clip_norm", clip_norm):
+            raise ValueError(f"{name}: expected clip_norm above 0, or None, got {clip_norm!r}")
+        self.clip_norm = clip_norm
         self.steps = 0
+        self._norm = 0.0
         self._memory: dict[Parameter, tuple[np.ndarray, ...]] = {}
         self._key: _Arrays = []
         self._groups: list[Many] = []
 
+    @property
+    def norm(self) -> float:
+        """The norm of all gradients in the last step if there is a ``clip_norm``; else 0."""
+        return self._norm
+
     def step(self, parameters: Sequence[Parameter], factor: float = 1.0) -> None:
         """Move every parameter along its ``grad``.
+
+        With ``clip_norm``, nothing moves if the gradients' ``norm`` is not finite.
 
         Parameters
         ----------
@@ -63,29 +87,59 @@ class Optimizer:
         factor : float
             What to multiply the learning rate by in this step.
         """
-        self.steps += 1
         key = [(parameter, parameter.value, parameter.grad) for parameter in parameters]
         if not _same(key, self._key):
             self._key, self._groups = key, self._gather(parameters)
+        scale = 1.0
+        if self.clip_norm is not None:
+            self._norm = _norm(self._groups)
+            if not isfinite(self._norm):
+                return
+            scale = min(1.0, self.clip_norm / (self._norm + 1e-6))
+        self.steps += 1
         for together in self._groups:
-            self.update(together, self.lr * factor)
+            self.update(together, self.lr * factor, scale)
 
     def _gather(self, parameters: Sequence[Parameter]) -> list[Many]:
         groups: dict[np.dtype, list[tuple[np.ndarray, ...]]] = {}
+        shares: dict[np.dtype, list[float]] = {}
         for parameter in parameters:
             memory = self._memory.get(parameter)
             if memory is None or any(array.dtype != parameter.dtype for array in memory):
                 memory = tuple(np.zeros(parameter.size, parameter.dtype) for _ in range(self.slots))
                 self._memory[parameter] = memory
             groups.setdefault(parameter.dtype, []).append((*memory, parameter.grad, parameter.value))
-        return [Many(each) for each in groups.values()]
+            decays = self.decay == "all" or len(parameter.shape) > 1
+            shares.setdefault(parameter.dtype, []).append(float(decays))
+        return [Many(each, shares[dtype]) for dtype, each in groups.items()]
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_key": [], "_groups": []}  # which hold addresses
 
-    def update(self, parameters: Many, lr: float) -> None:
-        """Change parameters in place: ``parameters.groups`` are their (*memory, gradient, value), each float[K]."""
+    def update(self, parameters: Many, lr: float, scale: float) -> None:
+        """Change parameters in place.
+
+        Parameters
+        ----------
+        parameters : Many
+            ``parameters.groups`` are their (*memory, gradient, value), each float[K], and ``parameters.numbers`` says
+            of each whether it decays: 1 or 0.
+        lr : float
+        scale : float
+            What gradients are to be multiplied by: 1 unless they are clipped.
+        """
         raise TypeError(f"{type(self).__name__} does not say how to move: override update")
+
+
+def _norm(groups: list[Many]) -> float:
+    """Return the root of the sum of all gradients' squares, added up in a fixed order."""
+    total = 0.0
+    for together in groups:
+        _, tasks, _ = together.table
+        totals = np.empty(len(tasks))
+        kernels.squares_of_gradients(*together.table, totals)
+        total += sum(totals.tolist())
+    return sqrt(total)
 
 
 class SGD(Optimizer):
@@ -100,6 +154,8 @@ class SGD(Optimizer):
         Look ahead along the momentum (Sutskever et al. 2013); needs a momentum.
     weight_decay : float
         Added to the gradient, times the weight.
+    decay, clip_norm
+        As in ``Optimizer``.
 
     Raises
     ------
@@ -110,17 +166,25 @@ class SGD(Optimizer):
     slots = 1
 
     def __init__(
-        self, lr: float = 0.01, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0
+        self,
+        lr: float = 0.01,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        *,
+        decay: Decay = "all",
+        clip_norm: float | None = None,
     ) -> None:
-        super().__init__(lr, weight_decay)
+        super().__init__(lr, weight_decay, decay=decay, clip_norm=clip_norm)
         self.momentum = _check("SGD", "momentum", momentum, below=1)
         self.nesterov = bool(nesterov)
         if self.nesterov and not self.momentum:
             raise ValueError("SGD: expected a momentum above 0 with nesterov=True, got 0")
 
-    def update(self, parameters: Many, lr: float) -> None:
+    def update(self, parameters: Many, lr: float, scale: float) -> None:
         """Apply equation (24)."""
-        kernels.sgd(*parameters.table, lr, self.momentum, self.nesterov, self.weight_decay)
+        decays = self.weight_decay * parameters.numbers
+        kernels.sgd(*parameters.table, lr, self.momentum, self.nesterov, decays, scale)
 
 
 class Adam(Optimizer):
@@ -134,6 +198,8 @@ class Adam(Optimizer):
     eps : float
     weight_decay : float
         Added to the gradient, times the weight.
+    decay, clip_norm
+        As in ``Optimizer``.
 
     Raises
     ------
@@ -150,13 +216,16 @@ class Adam(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        *,
+        decay: Decay = "all",
+        clip_norm: float | None = None,
     ) -> None:
-        super().__init__(lr, weight_decay)
+        super().__init__(lr, weight_decay, decay=decay, clip_norm=clip_norm)
         name = type(self).__name__
         self.betas = _check(name, "betas[0]", betas[0], below=1), _check(name, "betas[1]", betas[1], below=1)
         self.eps = _check(name, "eps", eps)
 
-    def update(self, parameters: Many, lr: float) -> None:
+    def update(self, parameters: Many, lr: float, scale: float) -> None:
         """Apply equation (25), or (26)."""
         first, second = self.betas
         correction1, correction2 = 1 - first**self.steps, (1 - second**self.steps) ** 0.5
@@ -166,10 +235,11 @@ class Adam(Optimizer):
             first,
             second,
             self.eps,
-            self.weight_decay,
+            self.weight_decay * parameters.numbers,
             self.decoupled,
             correction1,
             correction2,
+            scale,
         )
 
 
@@ -187,27 +257,134 @@ class AdamW(Adam):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.01,
+        *,
+        decay: Decay = "all",
+        clip_norm: float | None = None,
     ) -> None:
-        super().__init__(lr, betas, eps, weight_decay)
+        super().__init__(lr, betas, eps, weight_decay, decay=decay, clip_norm=clip_norm)
 
 
-def by_name(name: str, lr: float | None = None) -> Optimizer:
+class RMSprop(Optimizer):
+    """Gradients divided by the root of their mean square (Tieleman & Hinton 2012).  Equation (78), PyTorch's form.
+
+    Parameters
+    ----------
+    lr : float
+    alpha : float
+        How much of the mean square each step keeps; from 0 to below 1.
+    eps : float
+    weight_decay : float
+        Added to the gradient, times the weight.
+    momentum : float
+        From 0 to below 1.
+    centered : bool
+        Divide by the root of the variance instead.
+    decay, clip_norm
+        As in ``Optimizer``.
+
+    Raises
+    ------
+    ValueError
+        If a number is outside its range.
+    """
+
+    slots = 3
+
+    def __init__(
+        self,
+        lr: float = 0.01,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        centered: bool = False,
+        *,
+        decay: Decay = "all",
+        clip_norm: float | None = None,
+    ) -> None:
+        super().__init__(lr, weight_decay, decay=decay, clip_norm=clip_norm)
+        self.alpha = _check("RMSprop", "alpha", alpha, below=1)
+        self.eps = _check("RMSprop", "eps", eps)
+        self.momentum = _check("RMSprop", "momentum", momentum, below=1)
+        self.centered = bool(centered)
+
+    def update(self, parameters: Many, lr: float, scale: float) -> None:
+        """Apply equation (78)."""
+        decays = self.weight_decay * parameters.numbers
+        kernels.rmsprop(*parameters.table, lr, self.alpha, self.eps, self.momentum, self.centered, decays, scale)
+
+
+class Lion(Optimizer):
+    """The sign of a mean gradient (Chen et al. 2023, arXiv:2302.06675).  Equation (79) of docs/backprop.md.
+
+    Every weight moves by the whole rate, so that the rate is to be some five times smaller than Adam's, and the decay
+    as many times larger.
+
+    Parameters
+    ----------
+    lr : float
+    betas : (float, float)
+        The mean's share in the direction, and what each step keeps of it; from 0 to below 1.
+    weight_decay : float
+        Times the rate, shrinks the weight itself.
+    decay, clip_norm
+        As in ``Optimizer``.
+
+    Raises
+    ------
+    ValueError
+        If a number is outside its range.
+    """
+
+    slots = 1
+
+    def __init__(
+        self,
+        lr: float = 1e-4,
+        betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0.0,
+        *,
+        decay: Decay = "all",
+        clip_norm: float | None = None,
+    ) -> None:
+        super().__init__(lr, weight_decay, decay=decay, clip_norm=clip_norm)
+        self.betas = _check("Lion", "betas[0]", betas[0], below=1), _check("Lion", "betas[1]", betas[1], below=1)
+
+    def update(self, parameters: Many, lr: float, scale: float) -> None:
+        """Apply equation (79)."""
+        kernels.lion(*parameters.table, lr, *self.betas, self.weight_decay * parameters.numbers, scale)
+
+
+def by_name(
+    name: str,
+    lr: float | None = None,
+    weight_decay: float | None = None,
+    decay: Decay = "all",
+    clip_norm: float | None = None,
+) -> Optimizer:
     """Return the optimiser of that name, with the defaults of ``fastconv train``: SGD gets Nesterov momentum 0.9.
 
-    They were found on held-out digits, with LeNet-5, batches of 64, 20 epochs and the one-cycle schedule.
+    They were found on held-out digits, with LeNet-5, batches of 64 and the one-cycle schedule: 20 epochs for the first
+    three, 10 for RMSprop and Lion.
 
     Raises
     ------
     ValueError
         With the names there are.
     """
-    if name == "sgd":
-        return SGD(0.04 if lr is None else lr, momentum=0.9, nesterov=True, weight_decay=1e-3)
-    if name == "adam":
-        return Adam(2e-3 if lr is None else lr)
-    if name == "adamw":
-        return AdamW(2e-3 if lr is None else lr, weight_decay=0.1)
-    raise ValueError(f"optimizer: expected one of {', '.join(NAMES)}, got {name!r}")
+    if name not in _BY_NAME:
+        raise ValueError(f"optimizer: expected one of {', '.join(NAMES)}, got {name!r}")
+    make, defaults = _BY_NAME[name]
+    given = {"lr": lr, "weight_decay": weight_decay}
+    options = defaults | {key: value for key, value in given.items() if value is not None}
+    return make(**options, decay=decay, clip_norm=clip_norm)
 
 
-NAMES = ("sgd", "adam", "adamw")
+_BY_NAME: dict[str, tuple[type[Optimizer], dict[str, Any]]] = {
+    "sgd": (SGD, {"lr": 0.04, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-3}),
+    "adam": (Adam, {"lr": 2e-3}),
+    "adamw": (AdamW, {"lr": 2e-3, "weight_decay": 0.1}),
+    "rmsprop": (RMSprop, {"lr": 2e-3}),
+    "lion": (Lion, {"lr": 1e-3, "weight_decay": 0.2}),
+}
+NAMES = tuple(_BY_NAME)

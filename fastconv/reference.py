@@ -16,7 +16,7 @@ Conventions
 Numbers in parentheses, as in "equation (1)", refer to ``docs/backprop.md``, which derives them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -723,17 +723,21 @@ def log_softmax(x: np.ndarray) -> np.ndarray:
     return y
 
 
-def cross_entropy(logits: np.ndarray, labels: np.ndarray, label_smoothing: float = 0.0) -> tuple[float, np.ndarray]:
-    """Return the mean cross-entropy of the softmax, and its gradient: equations (20) and (21).
+def cross_entropy(
+    logits: np.ndarray, labels: np.ndarray, label_smoothing: float = 0.0, weight: np.ndarray | None = None
+) -> tuple[float, np.ndarray]:
+    """Return the mean cross-entropy of the softmax, and its gradient: equations (70) and (71), or (20) and (21).
 
     Parameters
     ----------
     logits : float[N, K]
         Scores before the softmax.
-    labels : int[N]
-        The right class of each row.
+    labels : int[N] or float[N, K]
+        The right class of each row, or the probability of each class.
     label_smoothing : float
         The share of the target that is spread evenly over all classes.
+    weight : float[K] or None
+        What each class counts.
 
     Returns
     -------
@@ -742,13 +746,22 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray, label_smoothing: float
     dlogits : float64[N, K]
     """
     N, K = logits.shape
-    log_p, loss, dlogits = log_softmax(logits), 0.0, np.zeros((N, K))
+    log_p, loss, dlogits, divisor = log_softmax(logits), 0.0, np.zeros((N, K)), 0.0
+    weight = np.ones(K) if weight is None else np.asarray(weight, np.float64)
     for n in range(N):
-        target = np.full(K, label_smoothing / K)
-        target[labels[n]] += 1 - label_smoothing
-        loss -= float(np.sum(target * log_p[n])) / N
-        dlogits[n] = (np.exp(log_p[n]) - target) / N
-    return (loss if N else np.nan), dlogits
+        target = np.zeros(K)
+        if np.ndim(labels) == 1:
+            target[labels[n]] = 1
+            divisor += float(weight[labels[n]])
+        else:
+            target[...] = labels[n]
+            divisor += 1
+        target = weight * ((1 - label_smoothing) * target + label_smoothing / K)
+        loss -= float(np.sum(target * log_p[n]))
+        dlogits[n] = np.exp(log_p[n]) * np.sum(target) - target
+    if divisor == 0:
+        return np.nan, dlogits * np.nan
+    return loss / divisor, dlogits / divisor
 
 
 def mse(y: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]:
@@ -760,6 +773,48 @@ def mse(y: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]:
     if error.size == 0:
         return np.nan, error
     return float(np.sum(error * error)) / error.size, 2 * error / error.size
+
+
+def l1(y: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return the absolute error, averaged over all elements, and its gradient: equations (72) and (73).
+
+    ``y``, ``target`` and the gradient are float[...] of one shape.
+    """
+    error = np.asarray(y, np.float64) - np.asarray(target, np.float64)
+    return float(np.mean(np.abs(error))), np.sign(error) / error.size
+
+
+def huber(y: np.ndarray, target: np.ndarray, delta: float = 1.0) -> tuple[float, np.ndarray]:
+    """Return Huber's loss, averaged over all elements, and its gradient: equations (74) and (75).
+
+    ``y``, ``target`` and the gradient are float[...] of one shape.
+    """
+    error = np.asarray(y, np.float64) - np.asarray(target, np.float64)
+    loss, gradient = 0.0, np.zeros(error.shape)
+    for at in np.ndindex(error.shape):
+        e = float(error[at])
+        loss += e * e / 2 if abs(e) < delta else delta * abs(e) - delta * delta / 2
+        gradient[at] = min(max(e, -delta), delta)
+    return loss / error.size, gradient / error.size
+
+
+def binary_cross_entropy(
+    logits: np.ndarray, target: np.ndarray, pos_weight: float | np.ndarray = 1.0
+) -> tuple[float, np.ndarray]:
+    """Return the cross-entropy of the sigmoid, averaged over all elements, and its gradient: equations (76) and (77).
+
+    Parameters
+    ----------
+    logits, target : float[...]
+        Of one shape.
+    pos_weight : float or float[...]
+        What the term of a yes is multiplied by; spreads over the logits.
+    """
+    z, t = np.asarray(logits, np.float64), np.asarray(target, np.float64)
+    yes = pos_weight * t
+    loss = yes * np.logaddexp(0, -z) + (1 - t) * np.logaddexp(0, z)
+    p = np.exp(-np.logaddexp(0, -z))
+    return float(np.mean(loss)), ((1 - t) * p - yes * np.exp(-np.logaddexp(0, z))) / z.size
 
 
 # ----------------------------------------------------------------------------------------------------- optimisers
@@ -849,6 +904,214 @@ def adamw(
     """Take one step of AdamW, equation (26): `adam`, but the decay shrinks the value and never meets the moments."""
     decayed = (1 - lr * weight_decay) * np.asarray(value, np.float64)
     return adam(decayed, grad, m, v, step, lr, beta1, beta2, eps, weight_decay=0.0)
+
+
+def rmsprop(
+    value: np.ndarray,
+    grad: np.ndarray,
+    square: np.ndarray,
+    mean: np.ndarray,
+    velocity: np.ndarray,
+    lr: float = 0.01,
+    alpha: float = 0.99,
+    eps: float = 1e-8,
+    momentum: float = 0.0,
+    centered: bool = False,
+    weight_decay: float = 0.0,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Take one step of RMSprop: equation (78).
+
+    Parameters
+    ----------
+    value, grad, square, mean, velocity : float[...]
+        The parameter, its gradient, and what the last step returned; zeros before the first.
+    lr, alpha, eps, momentum, weight_decay : float
+        Learning rate, what is kept of square and mean, the guard against division by zero, what is kept of the
+        velocity, and the pull towards zero that is added to the gradient.
+    centered : bool
+        Divide by the root of the variance, not of the mean square.
+
+    Returns
+    -------
+    value, square, mean, velocity : float64[...]
+        All four after the step.
+    """
+    value, grad, square, mean, velocity = (np.asarray(a, np.float64) for a in (value, grad, square, mean, velocity))
+    grad = grad + weight_decay * value
+    square = alpha * square + (1 - alpha) * grad * grad
+    if centered:
+        mean = alpha * mean + (1 - alpha) * grad
+    spread = np.maximum(square - mean * mean, 0) if centered else square
+    velocity = momentum * velocity + grad / (np.sqrt(spread) + eps)
+    return value - lr * velocity, square, mean, velocity
+
+
+def lion(
+    value: np.ndarray,
+    grad: np.ndarray,
+    mean: np.ndarray,
+    lr: float = 1e-4,
+    beta1: float = 0.9,
+    beta2: float = 0.99,
+    weight_decay: float = 0.0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Take one step of Lion: equation (79).
+
+    Parameters
+    ----------
+    value, grad, mean : float[...]
+        The parameter, its gradient, and the mean that the last step returned; zeros before the first.
+    lr, beta1, beta2, weight_decay : float
+        Learning rate, the mean's share in the direction and in the next mean, and the pull towards zero.
+
+    Returns
+    -------
+    value, mean : float64[...]
+        Both after the step.
+    """
+    value, grad, mean = (np.asarray(a, np.float64) for a in (value, grad, mean))
+    direction = np.sign(beta1 * mean + (1 - beta1) * grad)
+    return value - lr * (direction + weight_decay * value), beta2 * mean + (1 - beta2) * grad
+
+
+def clip_factor(grads: list[np.ndarray], clip_norm: float) -> tuple[float, float]:
+    """Return the norm of all gradients together, and what to multiply them by: equation (80)."""
+    total = 0.0
+    for grad in grads:
+        for element in np.asarray(grad, np.float64).ravel():
+            total += float(element) ** 2
+    norm = float(np.sqrt(total))
+    return norm, min(1.0, clip_norm / (norm + 1e-6))
+
+
+def moving_average(average: np.ndarray, value: np.ndarray, kept: float) -> np.ndarray:
+    """Return the average after one more value, of which ``kept`` stays as it was: equation (81)."""
+    return kept * np.asarray(average, np.float64) + (1 - kept) * np.asarray(value, np.float64)
+
+
+# --------------------------------------------------------------------------------------------------- augmentation
+
+
+def random_bits(key: int, number: int) -> int:
+    """Return 64 random bits that follow from two numbers of 64 bits: SplitMix64's finaliser, twice."""
+    z = (key + number * 0x9E3779B97F4A7C15) % 2**64
+    for _ in range(2):
+        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
+        z ^= z >> 31
+    return z
+
+
+def augmentation_matrix(
+    size: tuple[int, int],
+    degrees: float = 0.0,
+    shear: float = 0.0,
+    scale: float = 1.0,
+    shift: tuple[float, float] = (0.0, 0.0),
+    flip: bool = False,
+    crop: tuple[int, int] = (0, 0),
+) -> np.ndarray:
+    """Return m of equation (91), float64[2, 3]: where an output pixel (column, row, 1) reads the image.
+
+    Parameters
+    ----------
+    size : (int, int)
+        Height and width.
+    degrees, shear : float
+        Angles in degrees.
+    scale : float
+    shift : (float, float)
+        How far the image moves (right, down).
+    flip : bool
+    crop : (int, int)
+        Offset (right, down) of the window that is cut out.
+    """
+    middle = np.array([[1, 0, (size[1] - 1) / 2], [0, 1, (size[0] - 1) / 2], [0, 0, 1]])
+    a, slope = np.radians(degrees), np.tan(np.radians(shear))
+    rotated = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
+    sheared = np.array([[scale, slope * scale, 0], [0, scale, 0], [0, 0, 1]])
+    moved = np.array([[1, 0, shift[0]], [0, 1, shift[1]], [0, 0, 1]])
+    mirrored = np.diag([-1.0 if flip else 1.0, 1, 1])
+    offset = np.array([[1, 0, crop[0]], [0, 1, crop[1]], [0, 0, 1]])
+    forward = moved @ rotated @ sheared
+    return (offset @ middle @ mirrored @ np.linalg.inv(forward) @ np.linalg.inv(middle))[:2]
+
+
+def elastic_displacement(knots: np.ndarray, spacing: float, size: tuple[int, int]) -> np.ndarray:
+    """Return equation (93), float64[2, H, W]: how far further (right, down) each pixel reads.
+
+    Parameters
+    ----------
+    knots : float[2, GH, GW]
+    spacing : float
+        Pixels between two knots.
+    size : (int, int)
+        Height and width.
+    """
+
+    def spline(t: float) -> float:
+        t = abs(t)
+        if t < 1:
+            return (4 - 6 * t**2 + 3 * t**3) / 6
+        return (2 - t) ** 3 / 6 if t < 2 else 0.0
+
+    out = np.zeros((2, *size))
+    for axis, k, g in np.ndindex(*knots.shape):
+        for i, j in np.ndindex(*size):
+            out[axis, i, j] += spline(i / spacing + 1 - k) * spline(j / spacing + 1 - g) * knots[axis, k, g]
+    return out
+
+
+def augment(
+    image: np.ndarray,
+    matrix: np.ndarray,
+    displacement: np.ndarray | None = None,
+    border: int = 0,
+    fill: int = 0,
+    gain: float = 1.0,
+    brightness: float = 0.0,
+    squares: Sequence[tuple[int, int, int]] = (),
+) -> np.ndarray:
+    """Return what becomes of one image by equations (90), (92) and (94), float64[C, H, W] of values from 0 to 255.
+
+    Parameters
+    ----------
+    image : uint8[C, H, W]
+    matrix : float[2, 3]
+        From ``augmentation_matrix``.
+    displacement : float[2, H, W], optional
+        From ``elastic_displacement``.
+    border : int
+        How far the image is continued by reflection.
+    fill : int
+        The pixel further out.
+    gain, brightness : float
+        g and b.
+    squares : sequence of (top, left, side)
+        What is cut out; it becomes ``fill`` as it was before (94).
+    """
+    C, H, W = image.shape
+
+    def pixel(c: int, r: int, s: int) -> float:
+        if not (-border <= r < H + border and -border <= s < W + border):
+            value = fill
+        else:
+            r, s = (r if r < H else 2 * H - 2 - r), (s if s < W else 2 * W - 2 - s)
+            value = int(image[c, abs(r), abs(s)])
+        return 255 * min(max(gain * (value / 255 - 0.5) + 0.5 + brightness, 0), 1)
+
+    out = np.zeros((C, H, W))
+    for c, i, j in np.ndindex(C, H, W):
+        s, r = matrix @ [j, i, 1]
+        if displacement is not None:
+            s, r = s + displacement[0, i, j], r + displacement[1, i, j]
+        left, top = int(np.floor(s)), int(np.floor(r))
+        for down, right in np.ndindex(2, 2):
+            weight = (r - top if down else 1 - r + top) * (s - left if right else 1 - s + left)
+            out[c, i, j] += weight * pixel(c, top + down, left + right)
+        if any(first <= i < first + side and start <= j < start + side for first, start, side in squares):
+            out[c, i, j] = fill
+    return out
 
 
 # ---------------------------------------------------------------------------------------------- data and checking

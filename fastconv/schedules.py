@@ -1,10 +1,12 @@
 """Learning-rate schedules: what to multiply the rate by, as a function of the progress of training alone.
 
 A schedule is any function of ``progress``, from 0 at the first batch to 1 behind the last, that returns a factor.
+``ReduceOnPlateau`` alone looks at what training achieves.
 """
 
-from collections.abc import Callable
-from math import cos, pi
+from collections.abc import Callable, Mapping
+from math import cos, inf, pi
+from typing import Any
 
 Schedule = Callable[[float], float]
 
@@ -21,9 +23,28 @@ def step(milestones: tuple[float, ...] = (0.5, 0.75), gamma: float = 0.1) -> Sch
     return lambda progress: gamma ** sum(progress >= m for m in milestones)
 
 
-def cosine(final: float = 0.0) -> Schedule:
-    """Fall from 1 to ``final`` along half a cosine (Loshchilov & Hutter 2017, arXiv:1608.03983)."""
-    return lambda progress: final + (1 - final) * (1 + cos(pi * progress)) / 2
+def exponential(final: float = 0.01) -> Schedule:
+    """Fall from 1 to ``final``, by the same factor in equal times: PyTorch's gamma is its root of epochs."""
+    if not 0 < final <= 1:
+        raise ValueError(f"exponential: expected final above 0 and at most 1, got {final}")
+    return lambda progress: final**progress
+
+
+def cosine(final: float = 0.0, warmup: float = 0.0, start: float = 0.01) -> Schedule:
+    """Fall from 1 to ``final`` along half a cosine (Loshchilov & Hutter 2017, arXiv:1608.03983).
+
+    In the first ``warmup`` of training the factor rises from ``start`` to 1 along a line (Goyal et al. 2017,
+    arXiv:1706.02677).
+    """
+    if not 0 <= warmup < 1:
+        raise ValueError(f"cosine: expected warmup of at least 0 and below 1, got {warmup}")
+
+    def factor(progress: float) -> float:
+        if progress < warmup:
+            return start + (1 - start) * progress / warmup
+        return final + (1 - final) * (1 + cos(pi * (progress - warmup) / (1 - warmup))) / 2
+
+    return factor
 
 
 def one_cycle(warmup: float = 0.3, start: float = 0.04, final: float = 1e-4) -> Schedule:
@@ -42,11 +63,87 @@ def one_cycle(warmup: float = 0.3, start: float = 0.04, final: float = 1e-4) -> 
     return factor
 
 
+class ReduceOnPlateau:
+    """Multiply the rate by ``factor`` when no epoch has been better for a while; as PyTorch's ``ReduceLROnPlateau``.
+
+    ``fit`` calls ``after_epoch``.  One object belongs to one training.
+
+    Parameters
+    ----------
+    factor : float
+        Above 0 and below 1.
+    patience : int
+        How many epochs in a row may bring nothing better; the next one lowers the rate.
+    threshold : float
+        By what fraction of the best so far an epoch must be better.
+    min_lr : float
+        The rate is not lowered below it.
+    monitor : 'val_loss', 'val_acc', 'train_loss' or 'train_acc'
+        The figure to go by.
+
+    Raises
+    ------
+    ValueError
+        If a number is outside its range.
+    """
+
+    def __init__(
+        self,
+        factor: float = 0.1,
+        patience: int = 10,
+        threshold: float = 1e-4,
+        min_lr: float = 0.0,
+        monitor: str = "val_loss",
+    ) -> None:
+        if not 0 < factor < 1:
+            raise ValueError(f"ReduceOnPlateau: expected factor above 0 and below 1, got {factor!r}")
+        for name, number in (("patience", patience), ("threshold", threshold), ("min_lr", min_lr)):
+            if not number >= 0:
+                raise ValueError(f"ReduceOnPlateau: expected {name} of at least 0, got {number!r}")
+        if monitor not in _MONITORS:
+            raise ValueError(f"ReduceOnPlateau: expected monitor to be one of {', '.join(_MONITORS)}, got {monitor!r}")
+        self.factor, self.patience, self.threshold = factor, patience, threshold
+        self.min_lr, self.monitor = min_lr, monitor
+        self._sign = 1 if monitor.endswith("acc") else -1
+        self._best, self._waited, self._now = -inf, 0, 1.0
+
+    def __call__(self, progress: float) -> float:
+        """Return the factor of the moment."""
+        return self._now
+
+    def check(self, validated: bool) -> None:
+        """Raise ValueError if the figure to go by will not be measured."""
+        if self.monitor.startswith("val") and not validated:
+            raise ValueError(
+                f"ReduceOnPlateau: expected images to validate on, since it goes by {self.monitor}, got none"
+            )
+
+    def after_epoch(self, record: Mapping[str, Any]) -> None:
+        """Take note of an epoch's figures, and lower the rate if it is time to."""
+        if record[self.monitor] is None:
+            raise ValueError(f"ReduceOnPlateau: expected a loss that counts right answers, to go by {self.monitor}")
+        value = self._sign * record[self.monitor]
+        least = -inf if self._best == -inf else self._best + self.threshold * abs(self._best)
+        if value > least:
+            self._best, self._waited = value, 0
+        else:
+            self._waited += 1
+        if self._waited > self.patience:
+            self._waited = 0
+            rate = record["lr"]
+            if rate > 0:
+                self._now *= max(rate * self.factor, min(self.min_lr, rate)) / rate
+
+
+_MONITORS = ("val_loss", "val_acc", "train_loss", "train_acc")
+
 _BY_NAME: dict[str, Callable[[], Schedule]] = {
     "constant": constant,
     "step": step,
+    "exponential": exponential,
     "cosine": cosine,
     "one-cycle": one_cycle,
+    "plateau": ReduceOnPlateau,
 }
 NAMES = tuple(_BY_NAME)
 

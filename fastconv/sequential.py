@@ -17,8 +17,11 @@ from fastconv.shapes import Shape, ShapeError
 from fastconv_kernels import loss as loss_kernels
 
 if TYPE_CHECKING:
+    from fastconv.augment import Augment
+    from fastconv.losses import Loss
     from fastconv.optim import Optimizer
     from fastconv.schedules import Schedule
+    from fastconv.training.averaging import EMA
     from fastconv.training.callbacks import Callback
     from fastconv.training.history import History
 
@@ -200,7 +203,13 @@ class Sequential(Layer):
 
     # -------------------------------------------------------------------------------------------------------- batches
 
-    def run_batch(self, x: np.ndarray, index: np.ndarray | None = None, training: bool = False) -> Blocks:
+    def run_batch(
+        self,
+        x: np.ndarray,
+        index: np.ndarray | None = None,
+        training: bool = False,
+        pack: Callable[[np.ndarray, np.ndarray, Blocks, np.ndarray | None], Blocks] = blocks.pack_pixels,
+    ) -> Blocks:
         """Pack the images ``x[index]`` (all if None) and run them forward; the result lasts until the next run.
 
         This is ``forward`` without its checks and copies, for loops that call it thousands of times.
@@ -210,11 +219,13 @@ class Sequential(Layer):
         x : uint8 or this model's dtype, (N, C, H, W) or (N, features), contiguous
         index : int64[n], in range
         training : bool
+        pack : function with the arguments of ``blocks.pack_pixels``
+            What packs uint8 images, such as a ``fastconv.augment.Packing``.
         """
         n = x.shape[0] if index is None else index.shape[0]
         plan = self._plan_for((n, *x.shape[1:]))
         if x.dtype == np.uint8:
-            blocks.pack_pixels(x, plan.table(self.normalization), plan.x, index)
+            pack(x, plan.table(self.normalization), plan.x, index)
         else:
             blocks.pack(x, plan.x, index)
         self._running = plan if training else None
@@ -372,13 +383,17 @@ class Sequential(Layer):
         y: np.ndarray,
         epochs: int = 10,
         batch_size: int = 64,
+        loss: "Loss | None" = None,
         optimizer: "Optimizer | str" = "sgd",
         schedule: "Schedule | str" = "one-cycle",
         validation_split: float = 0.0,
         validation_data: tuple[np.ndarray, np.ndarray] | None = None,
         seed: int = 0,
+        ema: "EMA | None" = None,
         callbacks: "Sequence[Callback]" = (),
         verbose: bool = True,
+        augment: "Augment | str | None" = None,
+        stratify: bool = False,
     ) -> "History":
         """Train on labelled images; see ``fastconv.training.fit``."""
         from fastconv.training.fit import fit
@@ -389,13 +404,17 @@ class Sequential(Layer):
             y,
             epochs=epochs,
             batch_size=batch_size,
+            loss=loss,
             optimizer=optimizer,
             schedule=schedule,
             validation_split=validation_split,
             validation_data=validation_data,
             seed=seed,
+            ema=ema,
             callbacks=callbacks,
             verbose=verbose,
+            augment=augment,
+            stratify=stratify,
         )
 
     def config(self) -> dict[str, Any]:

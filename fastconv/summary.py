@@ -4,6 +4,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from fastconv.layers import Conv1d, Conv2d, ConvTranspose2d, Layer, Linear, Workspace
+from fastconv.layers.branches import Branches
 from fastconv.shapes import Shape
 
 if TYPE_CHECKING:
@@ -44,25 +45,29 @@ def summary(model: "Sequential", input_shape: Shape) -> Table:
     model.output_shape((1, *input_shape))  # reports a misfit by the layer's number
     totals = [0, 0]
 
-    def walk(layers: "Sequential", shape: Shape, prefix: str) -> Shape:
-        for number, layer in enumerate(layers):
-            name = f"{prefix}{number} {type(layer).__name__}"
-            if isinstance(layer, Sequential):
-                shape = walk(layer, shape, f"{prefix}{number}.")
-                continue
-            given, shape = shape, layer.plan(shape, Workspace(layer.dtype))
-            count, work = sum(p.size for p in layer.parameters()), multiply_adds(layer, given, shape)
-            totals[0] += count
-            totals[1] += work
-            rows.append(
-                (
-                    name,
-                    " x ".join(map(str, shape[1:])),
-                    f"{count:,}" if count else "",
-                    f"{2e-6 * work:.3f}" if work else "",
-                )
+    def walk(layer: Layer, shape: Shape, name: str) -> Shape:
+        if isinstance(layer, Sequential):
+            for number, child in enumerate(layer):
+                shape = walk(child, shape, f"{name}.{number}" if name else str(number))
+            return shape
+        out = layer.plan(shape, Workspace(layer.dtype))
+        if isinstance(layer, Branches):
+            for number, child in enumerate(layer.children()):
+                walk(child, shape, f"{name}.{number}")
+            count = work = 0
+        else:
+            count, work = sum(p.size for p in layer.parameters()), multiply_adds(layer, shape, out)
+        totals[0] += count
+        totals[1] += work
+        rows.append(
+            (
+                f"{name} {type(layer).__name__}",
+                " x ".join(map(str, out[1:])),
+                f"{count:,}" if count else "",
+                f"{2e-6 * work:.3f}" if work else "",
             )
-        return shape
+        )
+        return out
 
     walk(model, (1, *input_shape), "")
     total = ("total", "", f"{totals[0]:,}", f"{2e-6 * totals[1]:.3f}")

@@ -170,8 +170,8 @@ def test_a_step_without_finite_loss_changes_no_weight(data):
         ({"batch_size": -3}, ValueError, "fit: expected batch_size of at least 1, got -3"),
         ({"batch_size": 2.5}, ValueError, "fit: expected batch_size of at least 1, got 2.5"),
         ({"seed": -1}, ValueError, "fit: expected seed as a whole number of at least 0, got -1"),
-        ({"optimizer": "sdg"}, ValueError, "optimizer: expected one of sgd, adam, adamw, got 'sdg'"),
-        ({"schedule": "triangle"}, ValueError, "schedule: expected one of constant, step, cosine, one-cycle"),
+        ({"optimizer": "sdg"}, ValueError, "optimizer: expected one of sgd, adam, adamw, rmsprop, lion, got 'sdg'"),
+        ({"schedule": "triangle"}, ValueError, "schedule: expected one of constant, step, exponential, cosine"),
         ({"validation_split": 1.5}, ValueError, "1.5"),
         ({"validation_split": 0.1, "validation_data": (1, 2)}, ValueError, "got both"),
         ({"y": [0.5] * 150}, TypeError, "expected labels as whole numbers, got float64"),
@@ -180,6 +180,9 @@ def test_a_step_without_finite_loss_changes_no_weight(data):
         ({"y": np.zeros(149, int)}, fc.ShapeError, r"expected 150 labels, one an image, got shape \(149,\)"),
         ({"x": np.zeros((0, 1, 4, 4)), "y": np.zeros(0, int)}, ValueError, "fit: expected at least one image"),
         ({"x": np.zeros((150, 1, 5, 4))}, fc.ShapeError, r"layer 1: linear: expected x of shape \(N, 16\)"),
+        ({"loss": "mse"}, TypeError, r"expected loss to be a Loss, such as CrossEntropyLoss\(\), got str"),
+        ({"schedule": "plateau"}, ValueError, "ReduceOnPlateau: expected images to validate on"),
+        ({"callbacks": [fc.EarlyStopping()]}, ValueError, "EarlyStopping: expected images to validate on"),
         ({"x": np.full((150, 1, 4, 4), np.inf)}, ValueError, r"fit: x\[0, 0, 0, 0\] is inf"),
     ],
 )
@@ -198,7 +201,7 @@ def test_a_model_that_ends_in_softmax_is_not_trained_twice_softmaxed(data):
         fc.Sequential(fc.Flatten(), fc.Linear(16, 3), fc.Softmax()).fit(*data, verbose=False)
 
 
-@pytest.mark.parametrize("name", ["constant", "step", "cosine", "one-cycle"])
+@pytest.mark.parametrize("name", fc.schedules.NAMES)
 def test_schedules_stay_between_zero_and_one(name):
     factor = fc.schedules.by_name(name)
     values = [factor(i / 100) for i in range(101)]
@@ -212,3 +215,223 @@ def test_schedules_have_their_shapes():
     assert [fc.schedules.cosine()(p) for p in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
     step = fc.schedules.step((0.5, 0.8), gamma=0.5)
     assert [step(p) for p in (0.49, 0.5, 0.8)] == [1, 0.5, 0.25]
+    assert [fc.schedules.exponential(0.01)(p) for p in (0, 0.5, 1)] == pytest.approx([1, 0.1, 0.01])
+    warm = fc.schedules.cosine(final=0.1, warmup=0.2, start=0.5)
+    assert [warm(p) for p in (0, 0.1, 0.2, 0.6, 1)] == pytest.approx([0.5, 0.75, 1, 0.55, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: fc.schedules.exponential(0), "exponential: expected final above 0 and at most 1, got 0"),
+        (lambda: fc.schedules.cosine(warmup=1), "cosine: expected warmup of at least 0 and below 1, got 1"),
+        (lambda: fc.schedules.ReduceOnPlateau(1), "ReduceOnPlateau: expected factor above 0 and below 1, got 1"),
+        (lambda: fc.schedules.ReduceOnPlateau(patience=-1), "ReduceOnPlateau: expected patience of at least 0, got -1"),
+        (
+            lambda: fc.schedules.ReduceOnPlateau(monitor="loss"),
+            "expected monitor to be one of val_loss, .*, got 'loss'",
+        ),
+        (lambda: fc.EarlyStopping(0), "EarlyStopping: expected patience of at least 1 epoch, got 0"),
+        (lambda: fc.EarlyStopping(monitor="accuracy"), "EarlyStopping: expected monitor to be one of val_acc, "),
+        (lambda: fc.EarlyStopping(min_delta=-1), "EarlyStopping: expected min_delta of at least 0, got -1"),
+        (lambda: fc.TimeBudget(0), "TimeBudget: expected seconds above 0, got 0"),
+    ],
+)
+def test_schedules_and_callbacks_refuse_what_they_cannot_be(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def fed(schedule, losses, lr=0.5):
+    """Return the rate of each epoch of a training with these losses."""
+    rates = []
+    for loss in losses:
+        rates.append(lr * schedule(0.0))
+        schedule.after_epoch({"val_loss": loss, "val_acc": -loss, "lr": rates[-1]})
+    return rates
+
+
+LOSSES = [1.0, 0.9, 0.95, 0.91, 0.9, 0.9, 0.8, 0.81, 0.82, 0.83, 0.84, 0.85, 0.9, np.nan, 1.0, 1.1]
+
+
+def test_the_rate_falls_on_a_plateau():
+    schedule = fc.schedules.ReduceOnPlateau(factor=0.5, patience=2, min_lr=0.1)
+    assert fed(schedule, LOSSES[:11]) == pytest.approx([0.5] * 5 + [0.25] * 5 + [0.125])
+    assert fed(fc.schedules.ReduceOnPlateau(0.5, 2, 0.0, 0.2, "val_acc"), LOSSES)[-1] == pytest.approx(0.2)
+
+
+def test_a_loss_of_ones_own_choice(data):
+    x, y = data
+    target = np.eye(3, dtype=np.float32)[y]
+    model = net()
+    history = model.fit(x, target, epochs=8, batch_size=16, loss=fc.MSELoss(), validation_split=0.2, verbose=False)
+    assert history[-1]["val_loss"] < history[0]["val_loss"]
+    assert set(history.column("val_acc") + history.column("train_acc")) == {None}
+    soft, hard = net(), net()
+    first = soft.fit(x, target, epochs=2, validation_split=0.2, verbose=False)
+    second = hard.fit(x, y, epochs=2, validation_split=0.2, verbose=False)
+    assert first.column("train_acc") == second.column("train_acc")
+    assert first.column("val_loss") == pytest.approx(second.column("val_loss"), rel=1e-4)
+
+
+def test_lines_without_accuracy(data, capsys):
+    x, y = data
+    net().fit(x, np.eye(3)[y], epochs=1, loss=fc.L1Loss(), validation_split=0.2)
+    assert "acc" not in capsys.readouterr().out
+
+
+def test_weights_of_classes_are_what_an_epochs_mean_is_divided_by(data):
+    x, y = data
+    loss = fc.CrossEntropyLoss(weight=[1, 5, 0.1])
+    model = fc.Sequential(fc.Flatten(), fc.Linear(16, 3))
+    history = model.fit(
+        x, y, epochs=1, batch_size=32, loss=loss, optimizer=fc.SGD(0.0), validation_data=(x, y), verbose=False
+    )
+    expected = pytest.approx(loss(model.forward(x), y), rel=1e-6)
+    assert history[0]["train_loss"] == expected
+    assert history[0]["val_loss"] == expected
+
+
+def test_each_hook_is_called_at_its_moment(data):
+    calls = []
+
+    class Spy(fc.Callback):
+        def on_train_begin(self, run):
+            calls.append("train begin")
+
+        def on_epoch_begin(self, run):
+            calls.append(f"epoch {run.epoch} begin")
+
+        def on_batch_begin(self, run):
+            calls.append(f"batch {run.batch} begin {run.progress:.2f}")
+
+        def on_batch_end(self, run):
+            calls.append(f"batch {run.batch} end")
+
+        def on_epoch_end(self, run, record):
+            calls.append(f"epoch {run.epoch} end")
+
+        def on_train_end(self, run):
+            calls.append("train end")
+
+    net().fit(*data, epochs=2, batch_size=80, callbacks=[Spy()], verbose=False)
+    epochs = [
+        [f"epoch {n} begin", f"batch 0 begin {a:.2f}", "batch 1 end", f"batch 1 begin {b:.2f}", "batch 2 end",
+         f"epoch {n} end"]
+        for n, a, b in ((1, 0, 0.25), (2, 0.5, 0.75))
+    ]  # fmt: skip
+    assert calls == ["train begin", *epochs[0], *epochs[1], "train end"]
+
+
+class Play(fc.Callback):
+    """Gives each epoch the losses of a script, and marks the weights with its number."""
+
+    def __init__(self, losses):
+        self.losses = losses
+
+    def on_epoch_end(self, run, record):
+        record["val_loss"] = self.losses[run.epoch - 1]
+        run.model.parameters()[-1].value = np.full(3, run.epoch)
+
+
+def test_early_stopping_puts_the_best_weights_back_and_says_from_which_epoch(data, capsys):
+    model, early = net(), fc.EarlyStopping(patience=3, min_delta=0.01)
+    losses = [1.0, np.nan, 0.8, 0.795, 0.9, 0.791, 0.1]
+    history = model.fit(*data, epochs=7, validation_data=data, callbacks=[Play(losses), early], optimizer=fc.SGD(0.0))
+    assert len(history) == 6
+    assert early.record["epoch"] == 3
+    np.testing.assert_array_equal(model.parameters()[-1].value, 3)
+    text = "stopped early: no better val_loss in 3 epochs, the weights of epoch 3 are kept (0.8000)"
+    assert history.stopped == text
+    assert capsys.readouterr().out.splitlines()[-1] == text
+
+
+def test_early_stopping_without_need_keeps_the_best_weights_too(data):
+    model = net()
+    history = model.fit(
+        *data, epochs=3, validation_data=data, callbacks=[Play([1, 0.5, 0.7]), fc.EarlyStopping(2)], verbose=False
+    )
+    np.testing.assert_array_equal(model.parameters()[-1].value, 2)
+    assert (len(history), history.stopped) == (3, None)
+
+
+def test_what_is_not_measured_cannot_stop_training(data):
+    x, y = data
+    with pytest.raises(ValueError, match="EarlyStopping: expected a loss that counts right answers"):
+        net().fit(
+            x,
+            np.eye(3)[y],
+            epochs=3,
+            loss=fc.MSELoss(),
+            callbacks=[fc.EarlyStopping(monitor="train_acc")],
+            verbose=False,
+        )
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    from fastconv.training import callbacks
+
+    clock = Clock()
+    monkeypatch.setattr(callbacks, "perf_counter", clock)
+    return clock
+
+
+def test_a_time_budget_ends_training_in_order(data, clock):
+    """A second a batch, 15 an epoch; what happens in ``on_epoch_end`` before the budget's turn counts as validation."""
+    progress = []
+
+    class Tick(fc.Callback):
+        def on_batch_end(self, run):
+            clock.now += 1
+
+        def on_epoch_end(self, run, record):
+            clock.now += 2
+
+    def schedule(done):
+        progress.append(done)
+        return 1 - done
+
+    history = net().fit(
+        *data,
+        epochs=9,
+        batch_size=10,
+        schedule=schedule,
+        validation_data=data,
+        callbacks=[Tick(), fc.TimeBudget(25)],
+        verbose=False,
+    )
+    assert [record["epoch"] for record in history] == [1, 2]
+    assert len(progress) == 15 + 6  # 15, 2 of validation, 6, and 2 that are left for the last validation
+    assert progress == sorted(progress)
+    assert progress[15] == pytest.approx(17 / 23)
+    assert history.stopped == "stopped in epoch 2: the 25 s for training are over"
+    assert clock.now == 125
+
+
+def test_epochs_end_training_before_the_budget(data, clock):
+    history = net().fit(*data, epochs=2, callbacks=[fc.TimeBudget(1000)], verbose=False)
+    assert (len(history), history.stopped) == (2, None)
+
+
+def test_a_norm_that_is_not_finite_is_an_error_of_training(data):
+    class Spoilt(fc.SGD):
+        @property
+        def norm(self):
+            return float("inf")
+
+    with pytest.raises(fc.TrainingError, match=r"fit: the gradients' norm is inf in epoch 1, batch 1 of 3"):
+        net().fit(*data, epochs=1, optimizer=Spoilt(0.1, clip_norm=1.0), verbose=False)
+
+
+@pytest.mark.parametrize("optimizer", [fc.RMSprop(0.01, momentum=0.5), fc.Lion(0.01)], ids=["rmsprop", "lion"])
+def test_other_optimisers_learn(optimizer, data):
+    history = net().fit(*data, epochs=15, batch_size=16, optimizer=optimizer, verbose=False)
+    assert history[-1]["train_loss"] < 0.6 * history[0]["train_loss"]

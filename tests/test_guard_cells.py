@@ -13,7 +13,9 @@ from fastconv import shapes
 from fastconv.shapes import pair
 from fastconv_kernels import (
     activation,
+    batchnorm,
     bias,
+    branches,
     conv2d,
     depthwise,
     lanes,
@@ -323,6 +325,29 @@ def test_element_wise(shape, dtype):
 
 
 @each_float
+@pytest.mark.parametrize("shape", [(1, 1), (2, 7), (3, branches.STRIP + 1)], ids=str)
+def test_branches(shape, dtype):
+    a, b, y = drawn(*shape, LANES, dtype=dtype), drawn(*shape, LANES, dtype=dtype), np.zeros((*shape, LANES), dtype)
+    for relu in (False, True):
+        check(branches.add, a, b, y, relu, writes=(2,))
+        check(branches.copy_gated, a, b, relu, y, writes=(0, 3), overwrites=(3,))
+    whole = drawn(2, 5, shape[1], LANES, dtype=dtype)
+    check(branches.copy_channels, whole, 1, np.zeros((2, 3, shape[1], LANES), dtype), 0, 3, writes=(2,))
+    check(branches.copy_channels, whole[:, :2].copy(), 0, whole, 3, 2, writes=(2,), overwrites=())
+
+
+@each_float
+@pytest.mark.parametrize(("n", "channels", "pixels"), [(1, 1, 1), (15, 2, 3), (33, 3, 4)])
+def test_batch_norm(n, channels, pixels, dtype):
+    x, dy = (drawn(blocks_of(n), channels, pixels, LANES, dtype=dtype) for _ in range(2))
+    check(batchnorm.batch_statistics, x, n, np.zeros(channels), np.zeros(channels), writes=(2, 3))
+    line = [drawn(channels, dtype=dtype) for _ in range(4)]
+    check(batchnorm.scale_and_shift, x, *line[:2], np.zeros_like(x), True, writes=(3,))
+    sums = np.zeros(channels, dtype), np.zeros(channels, dtype)
+    check(batchnorm.batch_norm_backward, dy, x, n, *line, True, True, *sums, writes=(0, 9, 10), overwrites=(9, 10))
+
+
+@each_float
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 5), (1, 10, 2)], ids=str)
 def test_softmax_and_bias(shape, dtype):
     x, y = drawn(*shape, LANES, dtype=dtype), np.zeros((*shape, LANES), dtype)
@@ -340,8 +365,11 @@ def test_softmax_and_bias(shape, dtype):
 def test_losses(n, classes, dtype):
     z = drawn(blocks_of(n), classes, LANES, dtype=dtype)
     labels, losses, hits = np.arange(n) % classes, np.zeros(len(z)), np.zeros(len(z), np.int64)
-    check(loss.cross_entropy, z, labels, 0.1, np.zeros_like(z), losses, hits, writes=(3, 4, 5))
-    check(loss.mean_squared_error, z, z + 1, n, np.zeros_like(z), losses, writes=(3, 4))
+    weights, dz = np.ones(classes), np.zeros_like(z)
+    check(loss.cross_entropy, z, labels, 0.1, weights, float(n), dz, losses, hits, writes=(5, 6, 7))
+    check(loss.soft_cross_entropy, z, abs(z), n, 0.1, weights, dz, losses, hits, writes=(5, 6, 7))
+    for each in (loss.mean_squared_error, loss.mean_absolute_error, loss.huber, loss.binary_cross_entropy):
+        check(each, z, z + 1, weights, n, dz, losses, writes=(4, 5))
 
 
 @each_float
@@ -350,8 +378,20 @@ def test_sums_and_optimisers(size, dtype):
     value, grad, mean, square = abs(drawn(4, size, dtype=dtype))
     shares = drawn(3, size, dtype=dtype)
     check(lambda *group: bias.sum_shares(*Many([group]).table, 3), shares, value, writes=(1,))
-    how = 0.1, 0.9, True, 0.01
+    decays = np.array([0.01])
+    how = 0.1, 0.9, True, decays, 0.5
     check(lambda *group: optim.sgd(*Many([group]).table, *how), mean, grad, value, writes=(0, 2), overwrites=())
-    how = 0.1, 0.9, 0.99, 1e-8, 0.01, True, 0.1, 0.1
+    how = 0.1, 0.9, 0.99, 1e-8, decays, True, 0.1, 0.1, 0.5
     group = mean, square, grad, value
     check(lambda *group: optim.adam(*Many([group]).table, *how), *group, writes=(0, 1, 3), overwrites=())
+    group = mean, value.copy(), square + mean**2, grad, value
+    for centered in (False, True):
+        how = 0.1, 0.9, 1e-8, 0.9, centered, decays, 0.5
+        writes = (0, 1, 2, 4) if centered else (1, 2, 4)
+        check(lambda *group: optim.rmsprop(*Many([group]).table, *how), *group, writes=writes, overwrites=())  # noqa: B023
+    how = 0.1, 0.9, 0.99, decays, 0.5
+    check(lambda *group: optim.lion(*Many([group]).table, *how), mean, grad, value, writes=(0, 2), overwrites=())
+    totals = np.zeros(-(-size // many.CHUNK))
+    launch = lambda *group: optim.squares_of_gradients(*Many([group[:2]]).table, group[2])  # noqa: E731
+    check(launch, grad, value, totals, writes=(2,))
+    check(lambda *group: optim.average(*Many([group]).table, 0.1), mean, value, writes=(0,), overwrites=())

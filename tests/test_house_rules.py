@@ -68,14 +68,15 @@ ARROWS = {
     "optim": {"layers", K},
     "functional": {"blocks", "layers", "losses", "shapes", K},
     "gradient_check": {"blocks", "layers"},
+    "augment": {"blocks", "shapes", K},
     "sequential": {"blocks", "layers", "shapes", K},
     "summary": {"layers", "shapes"},
-    "models": {"layers", "sequential"},
+    "models": {"layers", "sequential", "shapes"},
     "data": {"atomic"},
     "io": {"atomic", "blocks", "layers", "sequential", "shapes"},
     "training": {
-        "atomic", "blocks", "data", "io", "layers", "losses", "models", "optim", "schedules", "sequential", "shapes",
-        "terminal",
+        "atomic", "augment", "blocks", "data", "io", "layers", "losses", "models", "optim", "schedules", "sequential",
+        "shapes", "terminal",
     },
     "commands": EVERYTHING,
     "cli": EVERYTHING,
@@ -85,7 +86,12 @@ ARROWS = {
 ARROWS_INSIDE_FUNCTIONS = {"sequential": {"summary", "training"}, "summary": {"sequential"}}
 
 # Other people's packages, and the only parts that may import them.  NumPy is everywhere.
-GUESTS = {"pandas": {"data"}, "safetensors": {"io"}, "rich": {"commands", "terminal", "training"}}
+GUESTS = {
+    "PIL": {"augment", "data"},
+    "pandas": {"data"},
+    "safetensors": {"io"},
+    "rich": {"commands", "terminal", "training"},
+}
 
 
 def part_of(path):
@@ -144,7 +150,9 @@ TOOLS = {
     "runtime": {"cache", "crew"},
     "tilesize": {"tile"},
     "memory": {"runtime"},
+    "counter": {"runtime"},
     "exponential": {"runtime"},
+    "trigonometry": {"runtime"},
     "many": {"tile"},
 }
 # A file of kernels is one operation by one method, and knows no other, but for these.
@@ -315,18 +323,9 @@ def test_equations_that_are_cited_exist(path):
 
 
 OPERATIONS = [
-    "activation",
-    "bias",
-    "conv2d",
-    "depthwise",
-    "linear",
-    "loss",
-    "optim",
-    "padding",
-    "pointwise",
-    "pool2d",
-    "winograd",
-]
+    "activation", "adaptive", "augment", "batchnorm", "bias", "branches", "conv2d", "depthwise", "elementwise", "linear",
+    "loss", "optim", "padding", "pointwise", "pool2d", "resample", "winograd", "zeropad",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

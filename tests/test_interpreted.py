@@ -135,6 +135,12 @@ def test_small_shapes_meet_every_line_of_every_kernel_and_twin():
         fc.train_step(model, fc.CrossEntropyLoss(0.1), optimizer, pixels, labels)
     fc.train_step(fc.Sequential(fc.Softmax()), fc.MSELoss(), fc.SGD(), np.ones((2, 3)), np.zeros((2, 3)))
     model.backward_batch(losses.MSELoss().of_blocks(model.run_batch(pixels, None, True), np.zeros((17, 3))).dy, True)
+    branched = fc.Sequential(
+        fc.Conv2d(2, 3, 1), fc.BatchNorm2d(3), fc.ReLU(), fc.Residual(fc.Conv2d(3, 3, 1)), fc.ReLU(),
+        fc.Concat(fc.ReLU(), fc.MaxPool2d(1)), fc.Flatten(), fc.Linear(384, 3),
+    )
+    fc.train_step(branched, fc.CrossEntropyLoss(), fc.SGD(0.1), pixels, labels)
+    branched(pixels)
     softmax = fc.Softmax()
     softmax.backward(softmax.forward(np.ones((2, 3)), training=True))
     F.log_softmax(np.ones((2, 3)))

@@ -135,7 +135,7 @@ def test_smoothing_outside_its_range_is_refused(smoothing):
         fc.CrossEntropyLoss(smoothing)
 
 
-@pytest.mark.parametrize("loss", [fc.CrossEntropyLoss, fc.MSELoss])
+@pytest.mark.parametrize("loss", [fc.CrossEntropyLoss, fc.MSELoss, fc.HuberLoss])
 def test_backward_needs_a_forward_pass(loss):
     with pytest.raises(RuntimeError, match=rf"{loss.__name__}\.backward: call forward\(y, target\) first"):
         loss().backward()
@@ -178,6 +178,166 @@ def test_mse_ignores_padding_and_propagates_nan():
 def test_targets_that_do_not_fit_are_named(target, error, message):
     with pytest.raises(error, match=message):
         F.mse_loss(LOGITS, target)
+
+
+# ------------------------------------------------------------------------------- weights and probabilities of classes
+
+
+@each_float
+@pytest.mark.parametrize("images", [1, 15, 17, 33])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("scale", [1, 1e4])
+def test_weights_and_probabilities(images, smoothing, weighted, soft, scale, dtype, rng):
+    logits = (scale * rng.standard_normal((images, 7))).astype(dtype)
+    target = rng.random((images, 7)).astype(dtype) if soft else rng.integers(0, 7, images)
+    weight = rng.uniform(0.2, 3, 7) if weighted else None
+    ref, gradient = reference.cross_entropy(logits, target, smoothing, weight)
+    loss = fc.CrossEntropyLoss(smoothing, weight)
+    comp = loss(logits, target)
+    # All terms are positive; each class's takes a few roundings, of the spread of the logits.
+    np.testing.assert_allclose(comp, ref, rtol=(images + 60) * EPS, atol=60 * EPS * (np.ptp(logits) + 2))
+    assert F.cross_entropy(logits, target, smoothing, weight) == comp
+    comp = loss.backward()
+    assert comp.dtype == dtype
+    most = 3 * 7 if soft else 3
+    np.testing.assert_allclose(comp, gradient, rtol=0, atol=8 * np.finfo(dtype).eps * most / images * 2)
+
+
+@each_float
+def test_the_largest_probability_is_what_is_right(dtype):
+    logits = np.array([[3, 1, 2], [0, 2, 2], [1, 0, 0]], dtype)
+    target = np.array([[0.5, 0.5, 0], [0, 0.4, 0.6], [0.2, 0.7, 0.1]], dtype)
+    packed = blocks.pack(logits, blocks.empty(logits.shape, dtype))
+    assert fc.CrossEntropyLoss().of_blocks(packed, target).hits == 1
+
+
+def test_labels_as_probabilities_cost_the_same(rng):
+    logits, labels = rng.standard_normal((20, 4)), rng.integers(0, 4, 20)
+    assert F.cross_entropy(logits, np.eye(4)[labels]) == pytest.approx(F.cross_entropy(logits, labels), rel=1e-14)
+
+
+def test_weights_are_what_the_loss_is_divided_by(rng):
+    logits, labels = np.zeros((4, 2)), np.array([0, 0, 0, 1])
+    packed = blocks.pack(logits, blocks.empty(logits.shape, np.float64))
+    result = fc.CrossEntropyLoss(weight=[1, 5]).of_blocks(packed, labels)
+    assert result.weight == 8
+    assert result.value == pytest.approx(np.log(2))
+    np.testing.assert_allclose(blocks.unpack(result.dy)[:, 0], [-0.0625, -0.0625, -0.0625, 0.3125])
+
+
+def test_a_batch_of_labels_that_count_nothing_is_nan():
+    loss = fc.CrossEntropyLoss(weight=[0, 1])
+    assert np.isnan(loss(np.zeros((2, 2)), [0, 0]))
+    assert np.isnan(loss.backward()).all()
+
+
+@pytest.mark.parametrize(
+    ("error", "target", "weight", "message"),
+    [
+        (fc.ShapeError, np.zeros((3, 5)), None, r"probabilities of the outputs' shape \(3, 4\), got \(3, 5\)"),
+        (ValueError, np.full((3, 4), -0.5), None, r"finite probabilities of at least 0, got -0.5 at \[0, 0\]"),
+        (ValueError, np.where(np.eye(3, 4, 1), np.nan, 0), None, r"got nan at \[0, 1\]"),
+        (ValueError, np.where(np.eye(3, 4, -2), np.inf, 0), None, r"got inf at \[2, 0\]"),
+        (fc.ShapeError, [0, 1, 2], [1, 2, 3], "outputs of 3 classes, as many as weights, got 4"),
+        (fc.ShapeError, [0, 1, 2], [[1, 2, 3, 4]], r"weight of shape \(classes,\), got \(1, 4\)"),
+        (ValueError, [0, 1, 2], [1, 2, -3, 4], "expected weight finite and at least 0, got"),
+        (ValueError, [0, 1, 2], [1, 2, np.nan, 4], "expected weight finite and at least 0, got"),
+    ],
+)
+def test_weights_and_probabilities_that_do_not_fit_are_named(error, target, weight, message):
+    with pytest.raises(error, match=message):
+        F.cross_entropy(LOGITS, target, weight=weight)
+
+
+# ------------------------------------------------------------------------------------- other means over all elements
+
+TERMS = {
+    "l1": (fc.L1Loss, F.l1_loss, reference.l1, ()),
+    "huber": (fc.HuberLoss, F.huber_loss, reference.huber, ()),
+    "huber, 0.3": (fc.HuberLoss, F.huber_loss, reference.huber, (0.3,)),
+    "bce": (fc.BCEWithLogitsLoss, F.binary_cross_entropy_with_logits, reference.binary_cross_entropy, ()),
+    "bce, 3": (fc.BCEWithLogitsLoss, F.binary_cross_entropy_with_logits, reference.binary_cross_entropy, (3.0,)),
+}
+each_term = pytest.mark.parametrize(("make", "function", "oracle", "options"), TERMS.values(), ids=TERMS.keys())
+
+
+@each_float
+@each_term
+@pytest.mark.parametrize("shape", [(1, 1), (15, 3), (16, 1), (17, 5), (33, 2), (17, 2, 3, 4)], ids=str)
+@pytest.mark.parametrize("scale", [1, 1e4])
+def test_means_over_all_elements(make, function, oracle, options, shape, scale, dtype, rng):
+    y, target = (scale * rng.standard_normal(shape)).astype(dtype), rng.random(shape).astype(dtype)
+    ref, gradient = oracle(y, target, *options)
+    loss = make(*options)
+    comp = loss(y, target)
+    np.testing.assert_allclose(comp, ref, rtol=(y.size + 8) * EPS)
+    assert function(y, target, *options) == comp
+    comp = loss.backward()
+    assert comp.dtype == dtype
+    # Of two terms up to the weight of a yes that cancel.
+    np.testing.assert_allclose(comp, gradient, rtol=0, atol=8 * np.finfo(dtype).eps * 3 / y.size)
+
+
+@each_term
+def test_their_gradients_are_those_of_the_values(make, function, oracle, options, rng):
+    y, target = rng.standard_normal((17, 3)), rng.random((17, 3))
+    loss = make(*options)
+    loss(y, target)
+    numeric = reference.numeric_gradient(lambda moved: function(moved, target, *options), y)
+    np.testing.assert_allclose(loss.backward(), numeric, atol=1e-8)
+
+
+@each_term
+def test_they_ignore_padding(make, function, oracle, options, rng):
+    y, target = rng.standard_normal((17, 3)).astype(np.float32), rng.random((17, 3)).astype(np.float32)
+    packed = blocks.pack(y, blocks.empty(y.shape, np.float32))
+    packed.array[1, :, 1:] = np.nan
+    result = make(*options).of_blocks(packed, target)
+    assert result.value == function(y, target, *options)
+    assert result.hits is None
+    np.testing.assert_array_equal(result.dy.array[1, :, 1:], 0)
+
+
+def test_weights_of_yes_spread_over_the_features(rng):
+    y, target = rng.standard_normal((5, 2, 3, 4)), rng.random((5, 2, 3, 4))
+    for weight in (np.array([1.0, 2, 3, 4]), np.array([[[2.0]], [[5.0]]])):
+        loss = fc.BCEWithLogitsLoss(weight)
+        ref, gradient = reference.binary_cross_entropy(y, target, weight)
+        np.testing.assert_allclose(loss(y, target), ref, rtol=1e-14)
+        np.testing.assert_allclose(loss.backward(), gradient, rtol=0, atol=1e-16)
+
+
+def test_a_sigmoid_far_out_loses_nothing():
+    """-log sigmoid(50) is exp(-50), although the sigmoid itself is 1 in float64."""
+    assert F.binary_cross_entropy_with_logits(np.array([[50.0]]), np.ones((1, 1))) == pytest.approx(
+        np.exp(-50), rel=1e-14
+    )
+    assert F.binary_cross_entropy_with_logits(np.array([[-1e4]]), np.ones((1, 1))) == 1e4
+
+
+@pytest.mark.parametrize(
+    ("error", "run", "message"),
+    [
+        (ValueError, lambda: fc.HuberLoss(0), "HuberLoss: expected a finite delta above 0, got 0"),
+        (ValueError, lambda: fc.HuberLoss(np.inf), "HuberLoss: expected a finite delta above 0, got inf"),
+        (ValueError, lambda: fc.BCEWithLogitsLoss(-1), "BCEWithLogitsLoss: expected pos_weight finite and at least 0"),
+        (
+            fc.ShapeError,
+            lambda: fc.BCEWithLogitsLoss([1, 2, 3])(LOGITS, LOGITS),
+            r"spreads over the features \(4,\), got \(3,\)",
+        ),
+        (
+            fc.ShapeError,
+            lambda: F.l1_loss(LOGITS, LOGITS[:2]),
+            r"L1Loss: expected target of the output's shape \(3, 4\)",
+        ),
+    ],
+)
+def test_what_other_losses_refuse(error, run, message):
+    with pytest.raises(error, match=message):
+        run()
 
 
 # -------------------------------------------------------------------------------------- exponential and logarithm

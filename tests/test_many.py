@@ -18,9 +18,10 @@ SIZES = (1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 5)
 def test_all_groups_move_as_each_would_alone(dtype, rng):
     groups = [tuple(rng.standard_normal((3, size)).astype(dtype)) for size in SIZES]
     alone = [tuple(array.copy() for array in group) for group in groups]
-    optim.sgd(*Many(groups).table, 0.1, 0.9, True, 0.01)
+    decays = np.full(len(SIZES), 0.01)
+    optim.sgd(*Many(groups).table, 0.1, 0.9, True, decays, 1.0)
     for group, arrays in zip(groups, alone, strict=True):
-        optim.sgd(*Many([arrays]).table, 0.1, 0.9, True, 0.01)
+        optim.sgd(*Many([arrays]).table, 0.1, 0.9, True, decays, 1.0)
         for array, expected in zip(group, arrays, strict=True):
             np.testing.assert_array_equal(array, expected, strict=True)
 

@@ -48,13 +48,31 @@ def with_dropout():
     )
 
 
+def with_branches():
+    block = fc.Sequential(fc.Conv2d(6, 6, 3, padding=1, bias=False), fc.BatchNorm2d(6), fc.ReLU(), fc.Conv2d(6, 6, 1))
+    return fc.Sequential(
+        fc.Conv2d(1, 6, 3, stride=3, bias=False),
+        fc.BatchNorm2d(6),
+        fc.ReLU(),
+        fc.Residual(block),
+        fc.ReLU(),
+        fc.Concat(fc.Conv2d(6, 4, 1), fc.MaxPool2d(3, 1, 1)),
+        fc.BatchNorm2d(10),
+        fc.AvgPool2d(9),
+        fc.Flatten(),
+        fc.Linear(10, 10),
+        fc.BatchNorm1d(10),
+    )
+
+
 @pytest.mark.parametrize(
     ("make", "optimizer"),
     [
+        (with_branches, lambda: fc.SGD(0.05, momentum=0.9)),
         (fc.models.lenet5, lambda: fc.SGD(0.05, momentum=0.9, nesterov=True, weight_decay=1e-3)),
         (with_dropout, lambda: fc.AdamW(2e-3)),
     ],
-    ids=["LeNet-5 by SGD", "dropout by AdamW"],
+    ids=["branches by SGD", "LeNet-5 by SGD", "dropout by AdamW"],
 )
 def test_training_gives_one_hash_at_any_thread_count(make, optimizer, threads, rng):
     """Batches are ragged, and large enough that every kernel has work for four threads."""

@@ -118,6 +118,34 @@ def test_avg_pool2d(case, ceil_mode, count_include_pad, dtype, rng):
 
 
 @each_float
+@pytest.mark.parametrize("shape", [(2, 3, 1, 1), (1, 2, 5, 3), (17, 2, 4, 1), (33, 1, 3, 2), (19, 5)], ids=str)
+@pytest.mark.parametrize("options", [{}, {"momentum": None, "eps": 0.1}, {"affine": False}], ids=str)
+def test_batch_norm(shape, options, dtype, rng):
+    kind = "BatchNorm2d" if len(shape) == 4 else "BatchNorm1d"
+    ours, theirs = getattr(fc, kind)(shape[1], **options).to(dtype), getattr(torch.nn, kind)(shape[1], **options)
+    theirs = theirs.to(torch.float64)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        mine.value = rng.standard_normal(shape[1])
+        other.data = torch.tensor(mine.value.astype(float))
+    close = {"rtol": 1e-5, "atol": 2e-5} if dtype == np.float32 else {"rtol": 1e-11, "atol": 1e-11}
+    for training in (True, True, False):
+        theirs.train(training)
+        x, dy = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
+        tensor = leaf(x.astype(float))
+        ref = theirs(tensor)
+        np.testing.assert_allclose(ours.forward(x, training=training), ref.detach().numpy(), **close)
+        if training:
+            ref.backward(torch.tensor(dy.astype(float)))
+            np.testing.assert_allclose(ours.backward(dy), tensor.grad.numpy(), rtol=1e-3, atol=close["atol"] * 5)
+            for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+                np.testing.assert_allclose(mine.grad, other.grad.numpy(), rtol=1e-4, atol=close["atol"])
+                other.grad = None
+    for name, value in theirs.state_dict().items():
+        np.testing.assert_allclose(ours.state_dict()[name], value.numpy(), **close)
+
+
+@each_float
 def test_relu_and_softmax(dtype, rng):
     x = rng.standard_normal((17, 5, 3, 2)).astype(dtype)
     check_layer(fc.Softmax(), lambda t: torch.softmax(t, 1), x, dtype, 20)

@@ -14,7 +14,8 @@ def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
     """Say accuracy, loss, mistakes, and each class's figures."""
     use_threads(arguments.threads)
     found = find_run(arguments.model)
-    dataset = data.load(arguments.data)
+    channels, *size = found.image_shape
+    dataset = data.load(arguments.data, size=(size[0], size[1]), channels=channels)
     classes = classes_for(found.model, found.name, dataset)
     labels = labels_of(dataset, classes)
     with CompilingNotice():

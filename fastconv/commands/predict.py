@@ -19,7 +19,8 @@ def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
     output = Path(arguments.output)
     _check_output(output)
     found = find_run(arguments.model)
-    dataset = data.load(arguments.data)
+    channels, *size = found.image_shape
+    dataset = data.load(arguments.data, size=(size[0], size[1]), channels=channels)
     classes_for(found.model, found.name, dataset)
     with CompilingNotice():
         answers = (found.model.predict_proba if arguments.proba else found.model.predict)(dataset.images)

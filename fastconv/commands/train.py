@@ -1,12 +1,14 @@
 """``fastconv train``: from labelled images to a folder with a trained model, its figures and a submission."""
 
 import argparse
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastconv import data, models, optim, schedules, terminal
+from fastconv import augment, data, models, optim, schedules, terminal
+from fastconv.augment import Augment
 from fastconv.commands.common import CompilingNotice, quoted, say_accuracy, say_machine, use_threads
 from fastconv.commands.errors import UsageError
 from fastconv.commands.interrupts import Interrupted, Interrupts
@@ -15,17 +17,27 @@ from fastconv.commands.machine import describe_machine
 from fastconv.commands.model_file import classes_for
 from fastconv.commands.warmup import compile_kernels
 from fastconv.data import Dataset
+from fastconv.losses import CrossEntropyLoss, Loss
 from fastconv.optim import Optimizer
 from fastconv.schedules import Schedule
 from fastconv.sequential import Sequential
-from fastconv.training import Callback, History, KeepBest, TrainingError, fit
+from fastconv.training import (
+    EMA,
+    Callback,
+    EarlyStopping,
+    History,
+    KeepBest,
+    TimeBudget,
+    TrainingError,
+    evaluate,
+    fit,
+)
 from fastconv.training.callbacks import Run
 from fastconv.training.evaluation import BATCH
-from fastconv.training.metrics import confusion_matrix, per_class, wilson_interval
+from fastconv.training.metrics import balanced_accuracy, confusion_matrix, macro_f1, per_class, wilson_interval
 from fastconv.training.normalize import normalization_of
 from fastconv.training.progress import Progress
 from fastconv.training.run_folder import CONFIG, METRICS, MODEL, SUBMISSION, Recorder, RunFolder, check_free
-from fastconv.training.shift import RandomShift
 from fastconv_kernels.runtime import get_num_threads
 
 
@@ -34,13 +46,16 @@ class _Job(NamedTuple):
 
     arguments: argparse.Namespace
     model: Sequential
+    loss: Loss
     optimizer: Optimizer
     schedule: Schedule
+    ema: EMA | None
     dataset: Dataset
     labels: NDArray[np.int64]
     train: NDArray[np.int64]
     held_out: NDArray[np.int64]
     test: Dataset | None
+    augment: Augment | None
 
 
 def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
@@ -69,24 +84,52 @@ def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
 
 def _read(arguments: argparse.Namespace) -> _Job:
     """Read all files and check that everything fits together."""
-    optimizer, schedule = optim.by_name(arguments.optimizer, arguments.lr), schedules.by_name(arguments.schedule)
+    how = arguments.lr, arguments.weight_decay, arguments.decay, arguments.clip
+    optimizer, schedule = optim.by_name(arguments.optimizer, *how), schedules.by_name(arguments.schedule)
+    loss = CrossEntropyLoss(arguments.loss_smoothing)
+    ema = None if arguments.ema is None else EMA(arguments.ema)
+    for option, given in (("--early-stop", arguments.early_stop), ("--schedule plateau", _is_plateau(arguments))):
+        if given and not arguments.val:
+            raise UsageError(f"{option}: expected images to measure on, got --val 0; hold some out, such as --val 0.1")
     if arguments.model not in models.NAMES:
         raise UsageError(f"--model: expected one of {', '.join(models.NAMES)}, got {arguments.model!r}")
     say_machine()
-    dataset = data.load(arguments.data)
+    dataset = data.load(arguments.data, size=arguments.size)
     labels = labels_of(dataset)
     _check_classes(dataset)
-    model = models.create(arguments.model, dataset.num_classes, arguments.seed)
+    model = models.create_for(arguments.model, dataset.images.shape[1:], dataset.num_classes, arguments.seed)
     classes_for(model, arguments.model, dataset)
-    test = None if arguments.test is None else data.load(arguments.test)
+    channels, *size = dataset.images.shape[1:]
+    test = None
+    if arguments.test is not None:
+        test = data.load(arguments.test, size=(size[0], size[1]), channels=channels)
     if test is not None and test.images.shape[1:] != dataset.images.shape[1:]:
         raise UsageError(
             f"{test.source}: expected images of {_size(dataset)} as in {dataset.source}, got {_size(test)}; "
             "give test images of the same size"
         )
-    train, held_out = data.split(len(dataset), arguments.val, arguments.seed)
+    arguments.augment = _preset_for(dataset) if arguments.augment == "" else arguments.augment
+    options = augment.chosen("train", arguments.augment)
+    train, held_out = data.split(len(dataset), arguments.val, arguments.seed, labels if arguments.stratify else None)
     model.normalization = normalization_of(dataset.images, train)
-    return _Job(arguments, model, optimizer, schedule, dataset, labels, train, held_out, test)
+    return _Job(arguments, model, loss, optimizer, schedule, ema, dataset, labels, train, held_out, test, options)
+
+
+def _is_plateau(arguments: argparse.Namespace) -> bool:
+    return arguments.schedule == "plateau"
+
+
+def _preset_for(dataset: Dataset) -> str:
+    """Return the preset that ``--augment`` alone means."""
+    channels, *size = dataset.images.shape[1:]
+    if channels == 3:
+        return "cifar"
+    if (channels, size) == (1, [28, 28]):
+        return "digits"
+    raise UsageError(
+        f"--augment: expected a preset for images of {_size(dataset)}, one of {', '.join(augment.PRESETS)}; write "
+        "--augment digits, for example"
+    )
 
 
 def _check_classes(dataset: Dataset) -> None:
@@ -108,17 +151,20 @@ def _config(job: _Job, folder: RunFolder) -> dict[str, Any]:
     """Return what another person needs to repeat the run."""
     optimizer = {name: value for name, value in vars(job.optimizer).items() if not name.startswith("_")}
     options = vars(job.arguments) | {"lr": job.optimizer.lr, "threads": get_num_threads(), "out": str(folder.path)}
+    options["weight_decay"] = job.optimizer.weight_decay
     return {
         **describe_machine(),
         "options": options,
         "optimizer": {name: value for name, value in optimizer.items() if name != "steps"},
         "parameters": sum(parameter.size for parameter in job.model.parameters()),
         "normalization": job.model.normalization._asdict(),
+        "augment": job.augment and asdict(job.augment),
         "data": {
             "source": job.dataset.source,
             "sha256": job.dataset.sha256(),
             "image_shape": list(job.dataset.images.shape[1:]),
             "classes": job.dataset.num_classes,
+            "class_names": job.dataset.classes,
             "train": len(job.train),
             "validation": len(job.held_out),
         },
@@ -137,10 +183,11 @@ def _say_job(job: _Job, folder: RunFolder) -> None:
 
 def _compile(job: _Job) -> None:
     """Compile what the run needs before its clock starts."""
-    step, n = job.arguments.batch_size, len(job.train)
+    shape, step, n = job.dataset.images.shape[1:], job.arguments.batch_size, len(job.train)
     predicted = [size for part in (job.held_out, job.test or ()) for size in (min(BATCH, len(part)), len(part) % BATCH)]
     with CompilingNotice():
-        compile_kernels(job.model, job.dataset.images.shape[1:], job.optimizer, (min(step, n), n % step), predicted)
+        trained = min(step, n), n % step
+        compile_kernels(job.model, shape, job.optimizer, trained, predicted, job.loss, job.ema, job.augment)
 
 
 # ------------------------------------------------------------------------------------------------------------- training
@@ -162,24 +209,29 @@ class _StopInOrder(Callback):
 
 
 def _fit(job: _Job, folder: RunFolder, interrupts: Interrupts) -> History:
-    best, images = KeepBest(), np.require(job.dataset.images, requirements="W")
+    patience, budget = job.arguments.early_stop, job.arguments.time_budget
+    best = KeepBest() if patience is None else EarlyStopping(patience, "val_acc")
     callbacks: list[Callback] = [_StopInOrder(interrupts), best, Recorder(folder, best)]
-    if job.arguments.augment:
-        callbacks.append(RandomShift(images, job.train, job.arguments.seed))
+    if budget is not None:
+        callbacks.append(TimeBudget(budget))
     try:
         with Progress(get_num_threads()) as progress:
             return fit(
                 job.model,
-                images,
+                job.dataset.images,
                 job.labels,
                 epochs=job.arguments.epochs,
                 batch_size=job.arguments.batch_size,
+                loss=job.loss,
                 optimizer=job.optimizer,
                 schedule=job.schedule,
                 validation_split=job.arguments.val,
                 seed=job.arguments.seed,
+                ema=job.ema,
                 callbacks=[*callbacks, progress],
                 verbose=False,
+                augment=job.augment,
+                stratify=job.arguments.stratify,
             )
     except TrainingError as error:
         if best.record is None:
@@ -198,7 +250,7 @@ def _finish(job: _Job, folder: RunFolder, history: History, interrupts: Interrup
     if len(job.held_out):
         images, labels = job.dataset.images[job.held_out], job.labels[job.held_out]
         matrix = confusion_matrix(labels, job.model.predict(images), job.dataset.num_classes)
-        loss = job.model.evaluate(images, labels)["loss"]
+        loss = evaluate(job.model, images, labels, loss=job.loss)["loss"]
     folder.write_json(METRICS, _metrics(job, history, matrix, loss, interrupts))
     if job.test is not None and interrupts.exit_code is None:
         data.write_submission(folder.file(SUBMISSION), job.model.predict(job.test.images))
@@ -209,14 +261,19 @@ def _metrics(
     job: _Job, history: History, matrix: NDArray[np.int64] | None, loss: float | None, interrupts: Interrupts
 ) -> dict[str, Any]:
     best, seconds = history.best, history[-1]["time"] if history else 0.0
+    ends = [0.0, *(record["time"] for record in history)]
+    seen = sum(r["images_per_s"] * (r["time"] - before) for r, before in zip(history, ends, strict=False))
     return {
         "val_accuracy": None if matrix is None else int(matrix.trace()) / int(matrix.sum()),
         "interval95": None if matrix is None else wilson_interval(int(matrix.trace()), int(matrix.sum())),
+        "balanced_accuracy": None if matrix is None else balanced_accuracy(matrix),
+        "macro_f1": None if matrix is None else macro_f1(matrix),
         "val_loss": loss,
         "epochs": len(history),
         "best_epoch": best and best["epoch"],
         "train_seconds": round(seconds, 3),
-        "images_per_second": round(len(history) * len(job.train) / seconds) if seconds else None,
+        "images_per_second": round(seen / seconds) if seconds else None,
+        "stopped": history.stopped,
         "interrupted": interrupts.exit_code is not None,
         "per_class": None if matrix is None else per_class(matrix),
         "confusion_matrix": None if matrix is None else matrix.tolist(),

@@ -8,13 +8,14 @@ from time import perf_counter
 import numpy as np
 
 from fastconv import models, optim, terminal
+from fastconv.augment import PRESETS, Augment, Augmentation
 from fastconv.commands.common import CompilingNotice, say_machine, use_threads
 from fastconv.commands.interrupts import Interrupts
-from fastconv.losses import CrossEntropyLoss
+from fastconv.losses import CrossEntropyLoss, Loss
 from fastconv.optim import Optimizer
 from fastconv.sequential import Sequential
 from fastconv.shapes import Shape
-from fastconv.training import train_step
+from fastconv.training import EMA, train_step
 from fastconv_kernels.tile import LANES
 
 _LARGEST = 256  # Larger batches use the same tiles
@@ -29,14 +30,23 @@ def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
     with CompilingNotice():
         for name in models.NAMES:
             for optimizer in optim.NAMES:
-                compile_kernels(models.create(name), (1, 28, 28), optim.by_name(optimizer), sizes, sizes)
+                steps = optim.by_name(optimizer, clip_norm=1.0)
+                made = models.create(name), (1, 28, 28), steps
+                compile_kernels(*made, sizes, sizes, ema=EMA(), augment=PRESETS["digits"])
             models.create(name).predict_proba(np.zeros((1, 1, 28, 28), np.float32))
     terminal.say(f"ready: every kernel of {' and '.join(models.NAMES)} in {perf_counter() - began:.1f} s")
     return 0
 
 
 def compile_kernels(
-    model: Sequential, image_shape: Shape, optimizer: Optimizer, trained: Iterable[int], predicted: Iterable[int]
+    model: Sequential,
+    image_shape: Shape,
+    optimizer: Optimizer,
+    trained: Iterable[int],
+    predicted: Iterable[int],
+    loss: Loss | None = None,
+    ema: EMA | None = None,
+    augment: Augment | None = None,
 ) -> None:
     """Compile, or load from the cache, what batches of these sizes need; a copy of the model is worked on.
 
@@ -49,11 +59,25 @@ def compile_kernels(
         Left as it is.
     trained, predicted : ints
         Batch sizes; zeros are left out.
+    loss : Loss, optional
+        By default ``CrossEntropyLoss()``.
+    ema : EMA, optional
+        Left as it is.
+    augment : Augment, optional
+        What the images of training undergo.
     """
-    model, optimizer = deepcopy(model), deepcopy(optimizer)
+    model, optimizer, ema = deepcopy(model), deepcopy(optimizer), deepcopy(ema)
+    loss = CrossEntropyLoss() if loss is None else loss
+    if ema is not None:
+        ema.begin(model)
     images, labels = np.zeros((_LARGEST, *image_shape), np.uint8), np.zeros(_LARGEST, np.int64)
     for n in _distinct(trained):
-        train_step(model, CrossEntropyLoss(), optimizer, images[:n], labels[:n])
+        train_step(model, loss, optimizer, images[:n], labels[:n])
+        if ema is not None:
+            ema.update()
+    if augment is not None:
+        packing = Augmentation(augment, image_shape, np.arange(1), 0).of_epoch(1)
+        model.run_batch(images[:1], None, False, packing)
     for n in _distinct(predicted):
         model.predict(images[:n])
 

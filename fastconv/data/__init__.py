@@ -7,6 +7,7 @@ from fastconv.data.dataset import Dataset
 from fastconv.data.digits import digits10k
 from fastconv.data.errors import DataError
 from fastconv.data.idx import read_idx, read_idx_folder
+from fastconv.data.image_folder import read_images
 from fastconv.data.kaggle import read_csv
 from fastconv.data.loading import load
 from fastconv.data.npz import read_npz
@@ -22,6 +23,7 @@ __all__ = [
     "read_csv",
     "read_idx",
     "read_idx_folder",
+    "read_images",
     "read_npz",
     "split",
     "write_submission",

@@ -23,6 +23,8 @@ class Dataset:
         From 0 upwards.
     source : str
         Where they came from, for people.
+    classes : tuple of str or None
+        The classes' names, if they have any, by label.
 
     Raises
     ------
@@ -33,6 +35,7 @@ class Dataset:
     images: NDArray[np.uint8]
     labels: NDArray[np.int64] | None
     source: str
+    classes: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         """Check the arrays."""

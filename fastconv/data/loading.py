@@ -7,22 +7,30 @@ from fastconv.data.digits import digits10k
 from fastconv.data.errors import DataError, shown
 from fastconv.data.files import InputFile, StrPath
 from fastconv.data.idx import is_idx, read_idx, read_idx_folder
+from fastconv.data.image_folder import holds_images, read_images
 from fastconv.data.kaggle import read_csv
 from fastconv.data.npz import read_npz
 
-_KINDS = "a CSV file, an IDX file (each plain or gzip), a folder with train-images-idx3-ubyte, or an .npz archive"
+_KINDS = (
+    "a CSV file, an IDX file (each plain or gzip), a folder with train-images-idx3-ubyte or with a sub-folder of "
+    "images for each class, or an .npz archive"
+)
 _ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 _BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 
 
-def load(path: StrPath | None = None) -> Dataset:
+def load(path: StrPath | None = None, *, size: tuple[int, int] | None = None, channels: int | None = None) -> Dataset:
     """Read images from whatever ``path`` is; its content decides, and the name only where the content does not.
 
     Parameters
     ----------
     path : str or path, optional
-        A CSV file, an IDX file of images (without labels), a folder of IDX files (its training part) or an .npz
-        archive; by default the built-in digits. What is no regular file, such as a pipe, is read as CSV.
+        A CSV file, an IDX file of images (without labels), a folder of IDX files (its training part) or of PNG and
+        JPEG files, or an .npz archive; by default the built-in digits. What is no regular file, such as a pipe, is read
+        as CSV.
+    size : (height, width), optional
+    channels : 1 or 3, optional
+        What PNG and JPEG files become, as in ``read_images``; all else stays as it is.
 
     Returns
     -------
@@ -37,7 +45,7 @@ def load(path: StrPath | None = None) -> Dataset:
         return digits10k()
     path = Path(path)
     if path.is_dir():
-        return read_idx_folder(path)
+        return read_images(path, size=size, channels=channels) if holds_images(path) else read_idx_folder(path)
     if path.exists() and not path.is_file():  # what a pipe gave is gone: it cannot be opened twice
         return read_csv(path)
     with InputFile("load", path) as file:

@@ -33,7 +33,9 @@ def permutation(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return _shuffled("permutation", n, seed, _PERMUTATION, _whole("permutation", "epoch", epoch))
 
 
-def split(n: int, held_out: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def split(
+    n: int, held_out: float, seed: int, stratify: NDArray[np.integer] | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Part ``n`` images at random into those to train on and those to validate with.
 
     Parameters
@@ -43,6 +45,9 @@ def split(n: int, held_out: float, seed: int) -> tuple[NDArray[np.int64], NDArra
     held_out : float or int
         A fraction, 0 <= held_out < 1, or a whole number of images, 0 <= held_out < n. A fraction above 0 holds out at
         least one image.
+    stratify : int[n], optional
+        The images' classes: each is held out in proportion, to within an image, and the last of a class only where
+        there is no other left.
 
     Returns
     -------
@@ -52,11 +57,39 @@ def split(n: int, held_out: float, seed: int) -> tuple[NDArray[np.int64], NDArra
     Raises
     ------
     DataError
-        If a number is out of range, or no image would be left to train on.
+        If a number is out of range, no image would be left to train on, or there is not one class an image.
     """
     count = _held_out(_whole("split", "n", n), held_out)
     order = _shuffled("split", n, seed, _SPLIT)
+    if stratify is not None:
+        order = _interleaved(order, _classes(stratify, n), count)
     return np.sort(order[count:]), np.sort(order[:count])
+
+
+def _classes(stratify: object, n: int) -> NDArray[np.int64]:
+    classes = np.asarray(stratify)
+    if classes.shape != (n,) or classes.dtype.kind not in "iu":
+        raise DataError(
+            f"split: expected stratify as {n} whole numbers, one an image, got {classes.dtype} of shape {classes.shape}"
+        )
+    return np.unique(classes, return_inverse=True)[1]
+
+
+def _interleaved(order: NDArray[np.int64], classes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Return ``order`` with the same share of each class among the first ``count``, in whole numbers (Hamilton's)."""
+    n = order.shape[0]
+    sizes = np.bincount(classes, minlength=1)
+    taken = count * sizes // max(n, 1)
+    rest = count * sizes - taken * n
+    # Remainders first go to the classes with the largest, then to those that they would leave empty.
+    for c in np.lexsort((np.arange(len(sizes)), -rest, taken + 1 >= sizes))[: count - int(taken.sum())]:
+        taken[c] += 1
+    of_class = classes[order]
+    place = np.empty(n, np.int64)  # of each image of the order among its class
+    for c in range(len(sizes)):
+        place[of_class == c] = np.arange(sizes[c])
+    first = place < taken[of_class]
+    return np.concatenate([order[first], order[~first]])
 
 
 def _held_out(n: int, held_out: float) -> int:

@@ -1,16 +1,20 @@
-"""Layers without parameters that keep the shape: ReLU, Dropout, Softmax.
+"""Activations, which keep the shape: ReLU, PReLU, and those that are a curve of one number.
 
-Their loops are in kernels/fastconv_kernels/activation.py and loss.py.
+Their loops are in kernels/fastconv_kernels/activation.py and elementwise.py.
 """
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from math import isfinite
+from typing import Any, ClassVar
 
 import numpy as np
 
-from fastconv.blocks import Blocks, pixels, planes
-from fastconv.layers.base import Layer, Workspace
-from fastconv.shapes import Shape
-from fastconv_kernels import activation, loss
+from fastconv.blocks import Blocks, pixels
+from fastconv.init import constant
+from fastconv.layers.base import Layer, Parameter, Workspace
+from fastconv.shapes import Shape, ShapeError
+from fastconv_kernels import activation, elementwise
 
 
 class ReLU(Layer):
@@ -32,83 +36,199 @@ class ReLU(Layer):
         return work.dx
 
 
-class Dropout(Layer):
-    """While training, set each element to 0 with probability p and scale the others by 1 / (1 - p); else do nothing.
+def _elements(x: Blocks) -> np.ndarray:
+    """View blocks as (B, elements)."""
+    return x.array.reshape(x.array.shape[0], -1)
 
-    Equation (30) of docs/backprop.md; Srivastava et al. 2014.  What is dropped is a pure function of the seed and of
-    the number of training passes so far, at any thread count.
 
-    Parameters
-    ----------
-    p : float
-        From 0 up to, but not including, 1.
-    seed : int
-        Training sets it from its own seed and the layer's place, so it matters only for a layer used alone.
+def _finite(layer: Layer, name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        raise ValueError(f"{type(layer).__name__}: expected {name} as a finite number, got {value!r}")
+    return float(value)
+
+
+class _Curve(Layer):
+    """What all curves share: equation (40) of docs/backprop.md, by a curve and its slope."""
+
+    curve: ClassVar[Callable[[float, float], float]]
+    slope: ClassVar[Callable[[float, float], float]]
+    slope_of_output: ClassVar[bool] = False
+    """Whether the slope is a function of the output, not of the input."""
+    number: float = 0.0
+    """The layer's own number, if it has one."""
+
+    def _kernels(self) -> tuple[Callable[[float, float], float], Callable[[float, float], float]]:
+        return type(self).curve, type(self).slope
+
+    def plan(self, shape: Shape, work: Workspace) -> Shape:
+        """Accept any shape."""
+        work.y, work.dx = work.empty(shape), work.empty(shape)
+        curve, slope = self._kernels()
+        work.forward, work.backward = elementwise.forward(curve), elementwise.backward(slope)
+        return shape
+
+    def forward_blocks(self, x: Blocks, work: Workspace, training: bool) -> Blocks:
+        """Write equation (40)."""
+        work.kept = (work.y if self.slope_of_output else x) if training else None
+        work.forward(_elements(x), self.number, _elements(work.y))
+        return work.y
+
+    def backward_blocks(self, dy: Blocks, work: Workspace, need_dx: bool) -> Blocks | None:
+        """Return equation (40)'s gradient."""
+        work.backward(_elements(dy), _elements(work.kept), self.number, dy.n, _elements(work.dx))
+        return work.dx
+
+
+class LeakyReLU(_Curve):
+    """x where it is positive, else ``negative_slope`` times x.  Equation (41) of docs/backprop.md.
 
     Raises
     ------
     ValueError
-        If p is outside its range.
+        If ``negative_slope`` is no finite number.
     """
 
-    def __init__(self, p: float = 0.5, seed: int = 0) -> None:
-        if isinstance(p, bool) or not isinstance(p, int | float) or not 0 <= p < 1:
-            raise ValueError(f"Dropout: expected p of at least 0 and below 1, got {p!r}")
-        self.p, self.seed, self.passes = float(p), seed, 0
+    curve, slope = elementwise.leaky, elementwise.leaky_slope
+
+    def __init__(self, negative_slope: float = 0.01) -> None:
+        self.number = _finite(self, "negative_slope", negative_slope)
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        return {"p": self.p, "seed": self.seed}
-
-    def reseed(self, *entropy: int) -> None:
-        """Start a new sequence of masks."""
-        self.seed, self.passes = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]), 0
-
-    def plan(self, shape: Shape, work: Workspace) -> Shape:
-        """Accept any shape."""
-        work.y, work.dx = work.empty(shape), work.empty(shape)
-        work.key = None
-        return shape
-
-    def forward_blocks(self, x: Blocks, work: Workspace, training: bool) -> Blocks:
-        """Write equation (30) while training; else pass ``x`` on as it is."""
-        work.key = None
-        if not training or self.p == 0:
-            return x
-        state = np.random.SeedSequence((self.seed, self.passes)).generate_state(1, np.uint64)
-        work.key, self.passes = state[0], self.passes + 1
-        self._apply(x, work.y, work.key)
-        return work.y
-
-    def backward_blocks(self, dy: Blocks, work: Workspace, need_dx: bool) -> Blocks | None:
-        """Apply the forward pass's mask to the gradient."""
-        if work.key is None:
-            return dy
-        self._apply(dy, work.dx, work.key)
-        return work.dx
-
-    def _apply(self, x: Blocks, y: Blocks, key: np.uint64) -> None:
-        activation.dropout(pixels(x), pixels(y), key, np.uint64(int(self.p * 2**64)), 1 / (1 - self.p))
+        return {"negative_slope": self.number}
 
 
-class Softmax(Layer):
-    """Turn the logits of each image, or of each pixel across channels, into probabilities: along axis 1.
+class ELU(_Curve):
+    """x where it is positive, else alpha (exp(x) - 1).  Equation (42) of docs/backprop.md; arXiv:1511.07289.
 
-    Equations (17) and (18) of docs/backprop.md.  For training, prefer ``CrossEntropyLoss`` on the logits: it is the
-    same mathematics, fused, and stable.
+    Raises
+    ------
+    ValueError
+        If ``alpha`` is no finite number.
     """
 
+    curve, slope = elementwise.elu, elementwise.elu_slope
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        self.number = _finite(self, "alpha", alpha)
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {"alpha": self.number}
+
+
+class Sigmoid(_Curve):
+    """1 / (1 + exp(-x)).  Equation (43) of docs/backprop.md."""
+
+    curve, slope, slope_of_output = elementwise.sigmoid, elementwise.sigmoid_slope, True
+
+
+class SiLU(_Curve):
+    """x / (1 + exp(-x)), also called swish.  Equation (44) of docs/backprop.md."""
+
+    curve, slope = elementwise.silu, elementwise.silu_slope
+
+
+class GELU(_Curve):
+    """x times the normal distribution's Phi(x).  Equations (45) and (46) of docs/backprop.md; arXiv:1606.08415.
+
+    Parameters
+    ----------
+    approximate : {"none", "tanh"}
+        "tanh" is the older formula that comes within 0.0005 of it, at half the cost.
+
+    Raises
+    ------
+    ValueError
+        If ``approximate`` is neither.
+    """
+
+    curve, slope = elementwise.gelu, elementwise.gelu_slope
+
+    def __init__(self, approximate: str = "none") -> None:
+        if approximate not in ("none", "tanh"):
+            raise ValueError(f"GELU: expected approximate as 'none' or 'tanh', got {approximate!r}")
+        self.approximate = approximate
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {"approximate": self.approximate}
+
+    def _kernels(self) -> tuple[Callable[[float, float], float], Callable[[float, float], float]]:
+        if self.approximate == "tanh":
+            return elementwise.gelu_tanh, elementwise.gelu_tanh_slope
+        return super()._kernels()
+
+
+class Tanh(_Curve):
+    """The hyperbolic tangent.  Equation (47) of docs/backprop.md."""
+
+    curve, slope, slope_of_output = elementwise.hyperbolic, elementwise.hyperbolic_slope, True
+
+
+class Hardswish(_Curve):
+    """x min(max(x + 3, 0), 6) / 6.  Equation (48) of docs/backprop.md; Howard et al. 2019, arXiv:1905.02244."""
+
+    curve, slope = elementwise.hardswish, elementwise.hardswish_slope
+
+
+class PReLU(Layer):
+    """x where it is positive, else w times x, with a learned w.  Equations (41) and (49) of docs/backprop.md.
+
+    He et al. 2015, arXiv:1502.01852.
+
+    Parameters
+    ----------
+    num_parameters : int
+        1, or as many as there are channels or features: one w each.
+    init : float
+        What w starts at.
+
+    Raises
+    ------
+    ShapeError
+        If ``num_parameters`` is no whole number of at least 1, or fits neither case.
+    ValueError
+        If ``init`` is no finite number.
+    """
+
+    def __init__(self, num_parameters: int = 1, init: float = 0.25) -> None:
+        if isinstance(num_parameters, bool) or not isinstance(num_parameters, int) or num_parameters < 1:
+            raise ShapeError(f"PReLU: expected num_parameters as a whole number of at least 1, got {num_parameters!r}")
+        self.num_parameters, self.init = num_parameters, _finite(self, "init", init)
+        self.weight = Parameter((num_parameters,), partial(constant, value=self.init))
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {"num_parameters": self.num_parameters, "init": self.init}
+
+    def own_parameters(self) -> dict[str, Parameter]:
+        """Return the slopes."""
+        return {"weight": self.weight}
+
     def plan(self, shape: Shape, work: Workspace) -> Shape:
-        """Accept any shape."""
+        """Check the number of channels; see ``Layer.plan``."""
+        if self.num_parameters not in (1, shape[1]):
+            raise ShapeError(f"PReLU: expected x of shape (N, {self.num_parameters}, ...), got {shape}")
         work.y, work.dx = work.empty(shape), work.empty(shape)
+        work.slope_shares = work.shares(self.weight, len(work.y.array))
         return shape
 
     def forward_blocks(self, x: Blocks, work: Workspace, training: bool) -> Blocks:
-        """Write equation (17)."""
-        loss.softmax_forward(planes(x.array), planes(work.y.array), False)
+        """Write equation (41)."""
+        work.x = x if training else None
+        elementwise.prelu_forward(_channels(x), self.weight.value, _channels(work.y))
         return work.y
 
     def backward_blocks(self, dy: Blocks, work: Workspace, need_dx: bool) -> Blocks | None:
-        """Return equation (18)."""
-        loss.softmax_backward(planes(dy.array), planes(work.y.array), planes(work.dx.array))
+        """Write equation (49) into the gradient and return (40)'s."""
+        elementwise.prelu_backward(
+            _channels(dy), _channels(work.x), self.weight.value, dy.n, _channels(work.dx), work.slope_shares
+        )
+        work.sum_shares()
         return work.dx
+
+
+def _channels(x: Blocks) -> np.ndarray:
+    """View blocks as (B, C, elements)."""
+    return x.array.reshape(*x.array.shape[:2], -1)

@@ -8,7 +8,7 @@ from fastconv.shapes import Shape, ShapeError
 from fastconv_kernels import branches as kernels
 
 
-class _Branches(Layer):
+class Branches(Layer):
     """What all have in common: every branch gets the input, and the input's gradient is the sum of theirs."""
 
     branches: tuple[Layer | None, ...]
@@ -67,7 +67,7 @@ class _Branches(Layer):
         return "\n".join([f"{type(self).__name__}(", *lines, ")"])
 
 
-class _Sum(_Branches):
+class _Sum(Branches):
     """Branches whose outputs are added."""
 
     fuses_relu = True
@@ -150,7 +150,7 @@ class Parallel(_Sum):
         return {"*branches": self.branches}
 
 
-class Concat(_Branches):
+class Concat(Branches):
     """Put the outputs of several branches, which all get the same input, side by side along channels.
 
     Equation (33) of docs/backprop.md.

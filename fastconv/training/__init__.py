@@ -1,9 +1,14 @@
 """Training: the step, the loop, what watches it, and what it leaves behind."""
 
+from fastconv.training.averaging import EMA as EMA
 from fastconv.training.callbacks import Callback as Callback
+from fastconv.training.callbacks import EarlyStopping as EarlyStopping
 from fastconv.training.callbacks import KeepBest as KeepBest
+from fastconv.training.callbacks import TimeBudget as TimeBudget
 from fastconv.training.errors import TrainingError as TrainingError
 from fastconv.training.evaluation import evaluate as evaluate
 from fastconv.training.fit import fit as fit
 from fastconv.training.history import History as History
+from fastconv.training.rate_test import RateTest as RateTest
+from fastconv.training.rate_test import lr_find as lr_find
 from fastconv.training.step import train_step as train_step

@@ -11,14 +11,19 @@ from fastconv.sequential import Sequential
 BATCH = 256
 
 
-def evaluate(model: Sequential, x: np.ndarray, y: np.ndarray, batch_size: int = BATCH) -> dict[str, float]:
-    """Return {"loss": mean cross-entropy, "accuracy": fraction right}; see ``Sequential.evaluate``."""
+def evaluate(
+    model: Sequential, x: np.ndarray, y: np.ndarray, batch_size: int = BATCH, loss: Loss | None = None
+) -> dict[str, float]:
+    """Return {"loss": mean cross-entropy, "accuracy": fraction right}; see ``Sequential.evaluate``.
+
+    Another ``loss`` takes the cross-entropy's place.
+    """
     x = model.check_images("evaluate", x)
     if x.shape[0] == 0:
         raise ValueError(f"evaluate: expected at least one image, got x of shape {x.shape}")
     if not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f"evaluate: expected batch_size of at least 1, got {batch_size!r}")
-    loss = CrossEntropyLoss()
+    loss = CrossEntropyLoss() if loss is None else loss
     target = loss.check_target(y, model.output_shape(x.shape))
     value, accuracy = measure(model, loss, x, np.arange(x.shape[0]), target, batch_size)
     return {"loss": value, "accuracy": accuracy or 0.0}
@@ -28,7 +33,7 @@ def measure(
     model: Sequential, loss: Loss, x: np.ndarray, index: np.ndarray, target: np.ndarray, batch_size: int = BATCH
 ) -> tuple[float, float | None]:
     """Return mean loss and accuracy on ``x[index]``, ``target[index]`` without checks; accuracy None without labels."""
-    total, hits = 0.0, 0
+    total, weight, hits = 0.0, 0.0, 0
     counted = True
     ends_in_softmax = bool(model.layers) and isinstance(model.layers[-1], Softmax)
     for start in range(0, index.shape[0], batch_size):
@@ -38,11 +43,12 @@ def measure(
             if ends_in_softmax and isinstance(loss, CrossEntropyLoss):
                 y = _logarithm(y)
             result = loss.of_blocks(y, target[part])
-        total += result.value * part.shape[0]
+        counts = part.shape[0] if result.weight is None else result.weight
+        total += result.value * counts
+        weight += counts
         counted = result.hits is not None
         hits += result.hits or 0
-    n = index.shape[0]
-    return total / n, hits / n if counted else None
+    return total / weight, hits / index.shape[0] if counted else None
 
 
 def _logarithm(probabilities: Blocks) -> Blocks:

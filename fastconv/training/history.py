@@ -21,8 +21,20 @@ class Record(TypedDict):
     images_per_s: float
 
 
+MONITORS = ("val_acc", "val_loss", "train_acc", "train_loss")
+"""The figures of a record that say which of two epochs is better."""
+
+
 class History(list[Record]):
-    """The records of all epochs, in order."""
+    """The records of all epochs, in order.
+
+    Attributes
+    ----------
+    stopped : str or None
+        Why training ended before its last epoch; None if it did not, or was told to from outside.
+    """
+
+    stopped: str | None = None
 
     def column(self, name: str) -> list[float | None]:
         """Return one figure of every epoch, such as ``column("val_acc")``."""

@@ -60,6 +60,22 @@ def per_class(matrix: NDArray[np.int64]) -> list[ClassFigures]:
     ]
 
 
+def balanced_accuracy(matrix: NDArray[np.int64]) -> float:
+    """Return the mean recall of the classes that there are images of: accuracy, had all of them as many."""
+    recalls = [figures["recall"] for figures in per_class(matrix) if figures["recall"] is not None]
+    return sum(recalls) / len(recalls)
+
+
+def macro_f1(matrix: NDArray[np.int64]) -> float:
+    """Return the mean over classes of F1 = 2 hits / (images of the class + images that were called so).
+
+    Classes that are neither in the labels nor in the predictions are left out, as in scikit-learn.
+    """
+    hits, both = matrix.diagonal().tolist(), (matrix.sum(axis=0) + matrix.sum(axis=1)).tolist()
+    scores = [2 * hit / count for hit, count in zip(hits, both, strict=True) if count]
+    return sum(scores) / len(scores)
+
+
 def most_confused(matrix: NDArray[np.int64], count: int = 2) -> list[Confusion]:
     """Return the most frequent mistakes of a confusion matrix, at most ``count``; of equal ones, low labels first."""
     mistakes = [Confusion(int(a), int(b), int(matrix[a, b])) for a, b in np.argwhere(matrix) if a != b]

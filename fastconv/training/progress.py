@@ -90,15 +90,20 @@ class Progress(Callback):
         if self._bar is not None and now - self._drawn >= _REFRESH:
             self._drawn = now
             done = (run.epoch - 1) * run.batches + run.batch
-            left = duration((now - self._began) * (run.epochs * run.batches / done - 1))
-            self._bar.update(self._bar.task_ids[0], completed=done, epoch=run.epoch, left=left)
+            total = (now - self._began) / self._share(run, done)
+            left, in_all = duration(total - (now - self._began)), duration(total)
+            self._bar.update(self._bar.task_ids[0], completed=done, epoch=run.epoch, left=left, in_all=in_all)
             self._bar.refresh()
         elif self._bar is None and now - self._began >= 1:
-            self._estimate(run, (now - self._began) / run.batch)
+            self._estimate(run, now - self._began)
 
-    def _estimate(self, run: Run, seconds_per_batch: float) -> None:
+    def _share(self, run: Run, done: int) -> float:
+        """How much of training is over: a time budget may be further than the epochs."""
+        return max(done / (run.epochs * run.batches), run.progress)
+
+    def _estimate(self, run: Run, seconds: float) -> None:
         self._estimated = True
-        seconds = seconds_per_batch * run.batches * run.epochs
+        seconds /= self._share(run, (run.epoch - 1) * run.batches + run.batch)
         if seconds >= _WORTH_TELLING:
             epochs, threads = terminal.count(run.epochs, "epoch"), terminal.count(self._threads, "thread")
             self._say(f"{epochs}, about {duration(seconds)} on {threads}")
@@ -106,7 +111,7 @@ class Progress(Callback):
     def on_epoch_end(self, run: Run, record: Record) -> None:
         """Add the epoch's line; a star marks what is the best so far."""
         if self._bar is None and not self._estimated:
-            self._estimate(run, (perf_counter() - self._began) / run.batches)
+            self._estimate(run, perf_counter() - self._began)
         if not self._columns:
             self._columns = _columns(record["val_acc"] is not None)
             self._say("  ".join([*(f"{column.name:>{column.width}}" for column in self._columns), "  time"]))
@@ -115,6 +120,11 @@ class Progress(Callback):
         is_best = record["val_acc"] is not None and record["val_acc"] > self._best
         self._best = max(self._best, record["val_acc"] or 0.0)
         self._say("  ".join([*cells, f"{duration(spent):>6}"]) + ("  *" if is_best else ""))
+
+    def on_train_end(self, run: Run) -> None:
+        """Say why training ended early, if it did of itself."""
+        if run.history.stopped is not None:
+            self._say(run.history.stopped)
 
     def _say(self, line: str) -> None:
         if self._bar is None:
@@ -135,12 +145,12 @@ def _bar(run: Run) -> "Bar":
     from rich.progress import Progress as Bar
 
     # A few columns stay free, so that a terminal can show ^C there without beginning a new line.
-    width = max(5, min(40, terminal.width() - 32))
+    width = max(5, min(40, terminal.width() - 41))
     parts = (
         TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
         BarColumn(width),
-        TextColumn("{task.fields[left]} left"),
+        TextColumn("{task.fields[left]} left of {task.fields[in_all]}"),
     )
     bar = Bar(*parts, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False)
-    bar.add_task("", total=run.epochs * run.batches, epoch=1, epochs=run.epochs, left="?")
+    bar.add_task("", total=run.epochs * run.batches, epoch=1, epochs=run.epochs, left="?", in_all="?")
     return bar

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from fastconv.augment import Packing
+from fastconv.blocks import pack_pixels
 from fastconv.losses import Loss, LossResult
 from fastconv.optim import Optimizer
 from fastconv.sequential import Sequential
@@ -9,6 +11,8 @@ from fastconv.sequential import Sequential
 
 def train_step(model: Sequential, loss: Loss, optimizer: Optimizer, x: np.ndarray, y: np.ndarray) -> float:
     """Train on one batch and return its mean loss.
+
+    A loss that is not finite changes no weight, nor does a norm of the gradients (``optimizer.norm``) that is not.
 
     Parameters
     ----------
@@ -36,13 +40,14 @@ def checked_step(
     index: np.ndarray | None,
     target: np.ndarray,
     factor: float,
+    packing: Packing | None = None,
 ) -> LossResult:
-    """Take the step on ``x[index]`` without checks; ``factor`` multiplies the learning rate.
+    """Take the step on ``x[index]`` without checks; ``factor`` multiplies the learning rate, ``packing`` augments.
 
-    A loss that is not finite changes no weight.
+    A loss, or a norm of the gradients, that is not finite changes no weight.
     """
     with model.lock:
-        result = loss.of_blocks(model.run_batch(x, index, training=True), target)
+        result = loss.of_blocks(model.run_batch(x, index, True, packing or pack_pixels), target)
         if np.isfinite(result.value):
             model.backward_batch(result.dy)
             optimizer.step(model.parameters(), factor)

@@ -16,7 +16,7 @@ import numpy as np
 
 from fastconv_kernels.crew import prange
 from fastconv_kernels.runtime import kernel
-from fastconv_kernels.tile import LANES, gated, rectified, store, vectors
+from fastconv_kernels.tile import LANES, full, gated, rectified, store, times, vectors, where_equal
 
 
 @kernel()
@@ -84,3 +84,31 @@ def dropout(crew, x, y, key, threshold, scale):
                 number = np.uint64((b * LANES + lane) * S + s)
                 keep = _hash(key, number) >= threshold
                 y[b, s, lane] = x[b, s, lane] * factor if keep else x.dtype.type(0)
+
+
+@kernel()
+def dropout_channels(crew, x, y, key, threshold, scale):
+    """Write equation (30) into ``y`` with one r for each channel of an image; arguments as in ``dropout``.
+
+    Parameters
+    ----------
+    x, y : float[B, C, S, 16]
+        ``y`` is overwritten, and is not ``x``.
+    key, threshold, scale
+        As in ``dropout``.
+
+    Notes
+    -----
+    Race-free: task (b, c) is the only writer of ``y[b, c]``.
+    """
+    B, C, S, _ = x.shape
+    for task in prange(crew, B * C):
+        b, c = task // C, task % C
+        factor = full(x, x.dtype.type(scale), 1, 1)
+        for lane in range(LANES):
+            keep = _hash(key, np.uint64((b * LANES + lane) * C + c)) >= threshold
+            y[b, c, 0, lane] = 1 if keep else 0
+        kept = vectors(y, (b, c, 0), 2, 1, 1)
+        for s in range(S):
+            z = where_equal(times(vectors(x, (b, c, s), 2, 1, 1), factor), kept, 1)
+            store(z, y, (b, c, s), 0, 1, 2, 1, 1)

@@ -23,6 +23,8 @@ class Many:
     ----------
     groups : sequence of tuples of arrays
         The last array of a group has its size; those before may have a multiple of it.
+    numbers : sequence of float, optional
+        One for each group, such as its share of the weight decay; ones by default.
 
     Attributes
     ----------
@@ -30,10 +32,12 @@ class Many:
         The arrays themselves, flat, for those who compute with NumPy.
     table : (int64[groups, arrays], int64[tasks, 4], float[0])
         What a kernel takes: addresses; group, first element, the one behind the last, and K; the dtype.
+    numbers : float64[groups]
     """
 
-    def __init__(self, groups):
+    def __init__(self, groups, numbers=None):
         self.groups = [tuple(array.reshape(-1) for array in group) for group in groups]
+        self.numbers = np.ones(len(self.groups)) if numbers is None else np.array(numbers, np.float64)
         addresses = np.array([[array.ctypes.data for array in group] for group in self.groups], np.int64)
         tasks = [
             (number, start, min(group[-1].size, start + CHUNK), group[-1].size)

@@ -59,6 +59,8 @@ def compiled_as(meaning):
 
 _BYTE = ir.IntType(8)
 _I32 = ir.IntType(32)
+_I64 = ir.IntType(64)
+_I64S = ir.VectorType(_I64, LANES)
 
 
 def _address(context, builder, array_type, array, index):
@@ -557,6 +559,73 @@ def _transposed(typingctx, tile):
         return cgutils.pack_array(builder, rows)
 
     return tile(tile), codegen
+
+
+def sampled(image, width, height, columns, rows):
+    """Bilinear samples of image[row * width + column], at places between pixels; what is beyond an edge reads the edge.
+
+    The last row and the last column are read only as neighbours of those before them.
+    """
+    x, y = (np.clip(place, 0, size - 2) for place, size in ((columns, width), (rows, height)))
+    c, r = x.astype(np.int32), y.astype(np.int32)
+    fx, fy = x - c.astype(x.dtype), y - r.astype(y.dtype)
+    at = r * width + c
+    top = image[at] + fx * (image[at + 1] - image[at])
+    bottom = image[at + width] + fx * (image[at + width + 1] - image[at + width])
+    return top + fy * (bottom - top)
+
+
+@compiled_as(sampled)
+def _sampled(typingctx, image, width, height, columns, rows):
+    def codegen(context, builder, signature, args):
+        array, width, height, columns, rows = args
+        scalar, vector = image.dtype, _vector_type(context, image.dtype)
+        base = builder.ptrtoint(context.make_array(image)(context, builder, array).data, _I64)
+
+        def split(tile, size):
+            (place,) = cgutils.unpack_tuple(builder, tile)
+            last = builder.sitofp(builder.sub(size, ir.Constant(_I64, 2)), vector.element)
+            limits = ((">", ir.Constant(vector, None)), ("<", _splat(context, builder, last, scalar)))
+            for sign, limit in limits:
+                place = builder.select(builder.fcmp_ordered(sign, place, limit), place, limit)
+            whole = builder.fptosi(place, ir.VectorType(_I32, LANES))
+            return builder.sext(whole, _I64S), builder.fsub(place, builder.sitofp(whole, vector))
+
+        (c, fx), (r, fy) = split(columns, width), split(rows, height)
+        at = builder.add(builder.mul(r, _splat_whole(builder, width)), c)
+        size = ir.Constant(_I64, scalar.bitwidth // 8)
+        at = builder.mul(at, _splat_whole(builder, size))
+
+        def pixels(down, right):
+            offset = builder.add(builder.mul(width, ir.Constant(_I64, down)), ir.Constant(_I64, right))
+            first = builder.add(base, builder.mul(offset, size))
+            return _gather(context, builder, builder.add(at, _splat_whole(builder, first)), scalar)
+
+        def between(a, b, weight):
+            return builder.fadd(a, builder.fmul(weight, builder.fsub(b, a)))
+
+        top, bottom = (between(pixels(down, 0), pixels(down, 1), fx) for down in (0, 1))
+        return cgutils.pack_array(builder, [between(top, bottom, fy)])
+
+    return columns(image, types.intp, types.intp, columns, rows), codegen
+
+
+def _splat_whole(builder, value):
+    nothing = ir.Constant(_I64S, ir.Undefined)
+    lane0 = builder.insert_element(nothing, value, ir.Constant(_I32, 0))
+    return builder.shuffle_vector(lane0, nothing, ir.Constant(ir.VectorType(_I32, LANES), None))
+
+
+def _gather(context, builder, addresses, scalar):
+    """Load sixteen scalars from sixteen addresses."""
+    vector, bit = _vector_type(context, scalar), ir.IntType(1)
+    pointers, every = ir.VectorType(vector.element.as_pointer(), LANES), ir.VectorType(bit, LANES)
+    kind = ir.FunctionType(vector, [pointers, _I32, every, vector])
+    name = f"llvm.masked.gather.v{LANES}f{scalar.bitwidth}.v{LANES}p0"
+    gather = cgutils.get_or_insert_function(builder.module, kind, name)
+    alignment, all_lanes = ir.Constant(_I32, scalar.bitwidth // 8), ir.Constant(every, [1] * LANES)
+    nothing = ir.Constant(vector, ir.Undefined)
+    return builder.call(gather, [builder.inttoptr(addresses, pointers), alignment, all_lanes, nothing])
 
 
 # ----------------------------------------------------------------------------------------------------------- stores
