@@ -207,7 +207,7 @@ def test_a_following_relu_and_pooling_and_normalisation_work_on_the_copy(mode, r
     for layer in parts:
         ref = layer.forward(ref)
     np.testing.assert_allclose(model.forward(x), ref, rtol=0, atol=1e-13)
-    fc.gradcheck(model, x)
+    fc.gradcheck(model, x[:2], max_elements=20)
 
 
 def test_empty_batch():
