@@ -473,9 +473,7 @@ def _sgd(rng: np.random.Generator, n: int) -> Case:
         grad,
         [value, velocity],
         (0.01, 0.9),
-        lambda value, velocity: optim.sgd(
-            *Many([(velocity, grad, value)]).table, 0.01, 0.9, False, np.zeros(1), 1.0
-        ),
+        lambda value, velocity: optim.sgd(*Many([(velocity, grad, value)]).table, 0.01, 0.9, False, np.zeros(1), 1.0),
     )
 
 

@@ -166,7 +166,10 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 
 def _add_optimizer(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--optimizer", default=OPTIMIZER, metavar="NAME", help="sgd, adam, adamw, rmsprop or lion (default: %(default)s)"
+        "--optimizer",
+        default=OPTIMIZER,
+        metavar="NAME",
+        help="sgd, adam, adamw, rmsprop or lion (default: %(default)s)",
     )
 
 

@@ -178,9 +178,7 @@ class CrossEntropyLoss(Loss):
         weights, divisor = np.ones(classes) if self.weight is None else self.weight, float(y.n)
         if target.ndim == 2:
             soft = blocks.pack(target.astype(y.array.dtype, copy=False), blocks.empty(target.shape, y.array.dtype))
-            kernels.soft_cross_entropy(
-                y.array, soft.array, y.n, self.label_smoothing, weights, dy.array, losses, hits
-            )
+            kernels.soft_cross_entropy(y.array, soft.array, y.n, self.label_smoothing, weights, dy.array, losses, hits)
         else:
             if self.weight is not None:
                 divisor = _in_order(weights[target]) or nan  # as in PyTorch, where none of the labels counts
@@ -282,9 +280,10 @@ class BCEWithLogitsLoss(_ElementLoss):
         try:
             self._numbers(shape[1:])
         except ValueError:
+            given = () if self.pos_weight is None else self.pos_weight.shape
             raise ShapeError(
                 f"BCEWithLogitsLoss: expected pos_weight of a shape that spreads over the features {shape[1:]}, "
-                f"got {np.shape(self.pos_weight)}"
+                f"got {given}"
             ) from None
         return super().check_target(target, shape)
 

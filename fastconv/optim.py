@@ -55,9 +55,7 @@ class Optimizer:
     slots = 0
     """How many arrays of a parameter's size the optimiser remembers."""
 
-    def __init__(
-        self, lr: float, weight_decay: float, *, decay: Decay = "all", clip_norm: float | None = None
-    ) -> None:
+    def __init__(self, lr: float, weight_decay: float, *, decay: Decay = "all", clip_norm: float | None = None) -> None:
         name = type(self).__name__
         self.lr = _check(name, "lr", lr)
         self.weight_decay = _check(name, "weight_decay", weight_decay)
@@ -313,9 +311,7 @@ class RMSprop(Optimizer):
     def update(self, parameters: Many, lr: float, scale: float) -> None:
         """Apply equation (78)."""
         decays = self.weight_decay * parameters.numbers
-        kernels.rmsprop(
-            *parameters.table, lr, self.alpha, self.eps, self.momentum, self.centered, decays, scale
-        )
+        kernels.rmsprop(*parameters.table, lr, self.alpha, self.eps, self.momentum, self.centered, decays, scale)
 
 
 class Lion(Optimizer):

@@ -114,7 +114,9 @@ class ReduceOnPlateau:
     def check(self, validated: bool) -> None:
         """Raise ValueError if the figure to go by will not be measured."""
         if self.monitor.startswith("val") and not validated:
-            raise ValueError(f"ReduceOnPlateau: expected images to validate on, since it goes by {self.monitor}, got none")
+            raise ValueError(
+                f"ReduceOnPlateau: expected images to validate on, since it goes by {self.monitor}, got none"
+            )
 
     def after_epoch(self, record: Mapping[str, Any]) -> None:
         """Take note of an epoch's figures, and lower the rate if it is time to."""

@@ -13,9 +13,7 @@ from fastconv.training import KeepBest
 
 
 def net(seed=0):
-    return fc.Sequential(
-        fc.Conv2d(1, 4, 3), fc.BatchNorm2d(4), fc.ReLU(), fc.Flatten(), fc.Linear(16, 3), seed=seed
-    )
+    return fc.Sequential(fc.Conv2d(1, 4, 3), fc.BatchNorm2d(4), fc.ReLU(), fc.Flatten(), fc.Linear(16, 3), seed=seed)
 
 
 @pytest.fixture(scope="module")
@@ -91,9 +89,7 @@ def test_averages_are_what_is_validated_and_what_is_left(data):
 
 def test_the_best_averages_are_kept(data):
     model, best = net(), KeepBest()
-    model.fit(
-        *data, epochs=4, batch_size=20, validation_data=data, ema=fc.EMA(0.8), callbacks=[best], verbose=False
-    )
+    model.fit(*data, epochs=4, batch_size=20, validation_data=data, ema=fc.EMA(0.8), callbacks=[best], verbose=False)
     assert model.evaluate(*data)["accuracy"] == best.record["val_acc"]
 
 

@@ -227,7 +227,10 @@ def test_schedules_have_their_shapes():
         (lambda: fc.schedules.cosine(warmup=1), "cosine: expected warmup of at least 0 and below 1, got 1"),
         (lambda: fc.schedules.ReduceOnPlateau(1), "ReduceOnPlateau: expected factor above 0 and below 1, got 1"),
         (lambda: fc.schedules.ReduceOnPlateau(patience=-1), "ReduceOnPlateau: expected patience of at least 0, got -1"),
-        (lambda: fc.schedules.ReduceOnPlateau(monitor="loss"), "expected monitor to be one of val_loss, .*, got 'loss'"),
+        (
+            lambda: fc.schedules.ReduceOnPlateau(monitor="loss"),
+            "expected monitor to be one of val_loss, .*, got 'loss'",
+        ),
         (lambda: fc.EarlyStopping(0), "EarlyStopping: expected patience of at least 1 epoch, got 0"),
         (lambda: fc.EarlyStopping(monitor="accuracy"), "EarlyStopping: expected monitor to be one of val_acc, "),
         (lambda: fc.EarlyStopping(min_delta=-1), "EarlyStopping: expected min_delta of at least 0, got -1"),
@@ -334,9 +337,7 @@ class Play(fc.Callback):
 def test_early_stopping_puts_the_best_weights_back_and_says_from_which_epoch(data, capsys):
     model, early = net(), fc.EarlyStopping(patience=3, min_delta=0.01)
     losses = [1.0, np.nan, 0.8, 0.795, 0.9, 0.791, 0.1]
-    history = model.fit(
-        *data, epochs=7, validation_data=data, callbacks=[Play(losses), early], optimizer=fc.SGD(0.0)
-    )
+    history = model.fit(*data, epochs=7, validation_data=data, callbacks=[Play(losses), early], optimizer=fc.SGD(0.0))
     assert len(history) == 6
     assert early.record["epoch"] == 3
     np.testing.assert_array_equal(model.parameters()[-1].value, 3)
@@ -358,7 +359,12 @@ def test_what_is_not_measured_cannot_stop_training(data):
     x, y = data
     with pytest.raises(ValueError, match="EarlyStopping: expected a loss that counts right answers"):
         net().fit(
-            x, np.eye(3)[y], epochs=3, loss=fc.MSELoss(), callbacks=[fc.EarlyStopping(monitor="train_acc")], verbose=False
+            x,
+            np.eye(3)[y],
+            epochs=3,
+            loss=fc.MSELoss(),
+            callbacks=[fc.EarlyStopping(monitor="train_acc")],
+            verbose=False,
         )
 
 

@@ -24,6 +24,7 @@ FILES = [
     "activation",
     "loss",
     "optim",
+    "averaging",
     "lanes",
     "bias",
     "guard_cells",
@@ -123,10 +124,17 @@ def test_small_shapes_meet_every_line_of_every_kernel_and_twin():
     forward = convolution.forward(geometry, 1)
     forward(one, kernel, np.ones(20), dy, False)
     convolution.backward(geometry, 1, forward)(dy, one, kernel, kernel[None], one)
-    for optimizer in (fc.SGD(0.1, 0.9, True), fc.Adam()):
+    for optimizer in (fc.SGD(0.1, 0.9, True), fc.Adam(clip_norm=1.0), fc.RMSprop(centered=True), fc.Lion()):
         fc.train_step(model, fc.CrossEntropyLoss(0.1), optimizer, pixels, labels)
     fc.train_step(fc.Sequential(fc.Softmax()), fc.MSELoss(), fc.SGD(), np.ones((2, 3)), np.zeros((2, 3)))
     model.backward_batch(losses.MSELoss().of_blocks(model.run_batch(pixels, None, True), np.zeros((17, 3))).dy, True)
+    losses.CrossEntropyLoss()(np.ones((2, 3)), np.ones((2, 3)) / 3)
+    for loss in (losses.L1Loss(), losses.HuberLoss(), losses.BCEWithLogitsLoss()):
+        loss(np.full((2, 3), 5.0), np.zeros((2, 3)))
+        loss(np.full((2, 3), 0.5), np.zeros((2, 3)))
+    ema = fc.EMA()
+    ema.begin(model)
+    ema.update()
     softmax = fc.Softmax()
     softmax.backward(softmax.forward(np.ones((2, 3)), training=True))
     F.log_softmax(np.ones((2, 3)))

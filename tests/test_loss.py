@@ -180,7 +180,6 @@ def test_targets_that_do_not_fit_are_named(target, error, message):
         F.mse_loss(LOGITS, target)
 
 
-
 # ------------------------------------------------------------------------------- weights and probabilities of classes
 
 
@@ -312,7 +311,9 @@ def test_weights_of_yes_spread_over_the_features(rng):
 
 def test_a_sigmoid_far_out_loses_nothing():
     """-log sigmoid(50) is exp(-50), although the sigmoid itself is 1 in float64."""
-    assert F.binary_cross_entropy_with_logits(np.array([[50.0]]), np.ones((1, 1))) == pytest.approx(np.exp(-50), rel=1e-14)
+    assert F.binary_cross_entropy_with_logits(np.array([[50.0]]), np.ones((1, 1))) == pytest.approx(
+        np.exp(-50), rel=1e-14
+    )
     assert F.binary_cross_entropy_with_logits(np.array([[-1e4]]), np.ones((1, 1))) == 1e4
 
 
@@ -327,7 +328,11 @@ def test_a_sigmoid_far_out_loses_nothing():
             lambda: fc.BCEWithLogitsLoss([1, 2, 3])(LOGITS, LOGITS),
             r"spreads over the features \(4,\), got \(3,\)",
         ),
-        (fc.ShapeError, lambda: F.l1_loss(LOGITS, LOGITS[:2]), r"L1Loss: expected target of the output's shape \(3, 4\)"),
+        (
+            fc.ShapeError,
+            lambda: F.l1_loss(LOGITS, LOGITS[:2]),
+            r"L1Loss: expected target of the output's shape \(3, 4\)",
+        ),
     ],
 )
 def test_what_other_losses_refuse(error, run, message):

@@ -57,7 +57,17 @@ def test_adam(size, decay, decoupled, step, dtype, rng):
     # Twenty roundings at most, of which those of the squares count half; squares may cancel nothing.
     magnitudes = abs(value) + moved * (1 + squares / refs[2]), means, squares
     corrections = 1 - beta1**step, (1 - beta2**step) ** 0.5
-    kernels.adam(*Many([(mean, square, grad, value)]).table, lr, beta1, beta2, eps, np.array([decay]), decoupled, *corrections, 1.0)
+    kernels.adam(
+        *Many([(mean, square, grad, value)]).table,
+        lr,
+        beta1,
+        beta2,
+        eps,
+        np.array([decay]),
+        decoupled,
+        *corrections,
+        1.0,
+    )
     for comp, ref, magnitude in zip((value, mean, square), refs, magnitudes, strict=True):
         assert_sum_close(comp, ref, magnitude, 10)
 
@@ -65,7 +75,9 @@ def test_adam(size, decay, decoupled, step, dtype, rng):
 def test_a_kernel_step_in_float32_keeps_what_is_nearly_one(rng):
     """1 - beta2 is 0.001, of which float32's own 1 - 0.999 misses a hundred-thousandth."""
     value, grad, mean, square = (np.full(4, v, np.float32) for v in (0, 2, 0, 0))
-    kernels.adam(*Many([(mean, square, grad, value)]).table, 1.0, 0.9, 0.999, 0.0, np.zeros(1), False, 0.1, 0.001**0.5, 1.0)
+    kernels.adam(
+        *Many([(mean, square, grad, value)]).table, 1.0, 0.9, 0.999, 0.0, np.zeros(1), False, 0.1, 0.001**0.5, 1.0
+    )
     np.testing.assert_allclose(square, 0.004, rtol=2e-7)
     np.testing.assert_allclose(value, -1, rtol=4e-7)
 

@@ -85,6 +85,9 @@ def test_training_gives_one_hash_at_any_thread_count(make, optimizer, threads, r
         "max_pool",
         "avg_pool",
         "loss",
+        "soft loss",
+        "binary loss",
+        "optimisers",
         "sums",
     ],
 )
@@ -119,6 +122,18 @@ def test_each_operation_gives_the_same_bits_at_any_thread_count(name, threads, r
         measured = fc.CrossEntropyLoss()
         return [np.float64(measured(x.reshape(640, 960)[:, :100], labels)), measured.backward()]
 
+    def other_loss(measured, target):
+        return [np.float64(measured(x.reshape(640, 960), target)), measured.backward()]
+
+    def optimisers():
+        moved = []
+        for make in (fc.RMSprop, fc.Lion):
+            parameter = fc.Parameter(matrix.shape, fc.init.zeros)
+            parameter.value, parameter.grad = matrix, matrix[::-1]
+            make(weight_decay=0.1, clip_norm=1.0).step([parameter])
+            moved.append(parameter.value)
+        return moved
+
     run = {
         "conv": lambda: [F.conv2d(x, weight, None, 1, 1, 1, 2)],
         "backward": lambda: F.conv2d_backward(dy, x, weight, 1, 1, 1, 2),
@@ -130,6 +145,9 @@ def test_each_operation_gives_the_same_bits_at_any_thread_count(name, threads, r
         "max_pool": lambda: [F.max_pool2d(x, 3, 2, 1)],
         "avg_pool": lambda: [F.avg_pool2d(x, 3, 2, 1)],
         "loss": loss,
+        "soft loss": lambda: other_loss(fc.CrossEntropyLoss(0.1), abs(x.reshape(640, 960))),
+        "binary loss": lambda: other_loss(fc.BCEWithLogitsLoss(2.0), abs(x.reshape(640, 960))),
+        "optimisers": optimisers,
         "sums": sums,
     }[name]
     hashes = set()

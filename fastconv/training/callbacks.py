@@ -6,9 +6,9 @@ from time import perf_counter
 
 import numpy as np
 
+from fastconv.averaging import EMA
 from fastconv.optim import Optimizer
 from fastconv.sequential import Sequential
-from fastconv.training.averaging import EMA
 from fastconv.training.history import MONITORS, History, Record
 
 
@@ -141,7 +141,9 @@ class EarlyStopping(KeepBest):
     def on_train_begin(self, run: Run) -> None:
         """Check that there will be something to go by."""
         if self.monitor.startswith("val") and not run.validated:
-            raise ValueError(f"EarlyStopping: expected images to validate on, since it goes by {self.monitor}, got none")
+            raise ValueError(
+                f"EarlyStopping: expected images to validate on, since it goes by {self.monitor}, got none"
+            )
 
     def on_epoch_end(self, run: Run, record: Record) -> None:
         """Stop if this was one epoch too many."""
