@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fastconv import models as models
     from fastconv import reference as reference
     from fastconv import schedules as schedules
+    from fastconv.averaging import EMA as EMA
     from fastconv.gradient_check import GradientError as GradientError
     from fastconv.gradient_check import gradcheck as gradcheck
     from fastconv.io import ModelFileError as ModelFileError
@@ -72,7 +73,6 @@ if TYPE_CHECKING:
     from fastconv.sequential import Normalization as Normalization
     from fastconv.sequential import Sequential as Sequential
     from fastconv.shapes import ShapeError as ShapeError
-    from fastconv.training import EMA as EMA
     from fastconv.training import Callback as Callback
     from fastconv.training import EarlyStopping as EarlyStopping
     from fastconv.training import TimeBudget as TimeBudget
@@ -85,6 +85,7 @@ if TYPE_CHECKING:
 
 _MODULES = ("augment", "data", "functional", "init", "models", "reference", "schedules")
 _NAMES = {
+    "fastconv.averaging": ("EMA",),
     "fastconv.gradient_check": ("GradientError", "gradcheck"),
     "fastconv.io": ("ModelFileError", "load", "save"),
     "fastconv.layers": (
@@ -131,7 +132,6 @@ _NAMES = {
     "fastconv.sequential": ("Normalization", "Sequential"),
     "fastconv.shapes": ("ShapeError",),
     "fastconv.training": (
-        "EMA",
         "Callback",
         "EarlyStopping",
         "TimeBudget",

@@ -280,9 +280,10 @@ class BCEWithLogitsLoss(_ElementLoss):
         try:
             self._numbers(shape[1:])
         except ValueError:
+            given = () if self.pos_weight is None else self.pos_weight.shape
             raise ShapeError(
                 f"BCEWithLogitsLoss: expected pos_weight of a shape that spreads over the features {shape[1:]}, "
-                f"got {np.shape(self.pos_weight)}"
+                f"got {given}"
             ) from None
         return super().check_target(target, shape)
 

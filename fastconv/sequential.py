@@ -18,10 +18,10 @@ from fastconv_kernels import loss as loss_kernels
 
 if TYPE_CHECKING:
     from fastconv.augment import Augment
+    from fastconv.averaging import EMA
     from fastconv.losses import Loss
     from fastconv.optim import Optimizer
     from fastconv.schedules import Schedule
-    from fastconv.training.averaging import EMA
     from fastconv.training.callbacks import Callback
     from fastconv.training.history import History
 

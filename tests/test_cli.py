@@ -23,7 +23,7 @@ from fastconv.cli import main
 from fastconv.commands import common
 from fastconv.commands.interrupts import Interrupted, Interrupts
 
-COMMANDS = ["train", "predict", "evaluate", "summary", "gradcheck", "bench", "warmup"]
+COMMANDS = ["train", "lr-find", "predict", "evaluate", "summary", "gradcheck", "bench", "warmup"]
 
 
 def write_csv(path, images, labels=None):
@@ -187,6 +187,66 @@ def test_options_reach_training(files, tmp_path):
     assert config["parameters"] == 5_120
     assert config["data"]["validation"] == 50
     assert config["options"]["augment"] is False
+
+
+def test_more_options_reach_training(files, tmp_path):
+    options = ["--optimizer", "lion", "--weight-decay", "0.5", "--decay", "weights", "--clip", "0.7", "--ema", "0.9"]
+    options += ["--loss-smoothing", "0.1", "--schedule", "plateau", "--epochs", "2", "--val", "0.5", "--out", "run"]
+    assert main(["train", str(files / "train.csv"), *options, "--time-budget", "1000", "--early-stop", "5"]) == 0
+    config, metrics = (json.loads(text_of(tmp_path / "run" / name)) for name in ("config.json", "metrics.json"))
+    assert config["optimizer"] == {
+        "lr": 1e-3,
+        "weight_decay": 0.5,
+        "decay": "weights",
+        "clip_norm": 0.7,
+        "betas": [0.9, 0.99],
+    }
+    given = {
+        "optimizer": "lion", "weight_decay": 0.5, "decay": "weights", "clip": 0.7, "ema": 0.9, "loss_smoothing": 0.1,
+        "schedule": "plateau", "time_budget": 1000.0, "early_stop": 5,
+    }  # fmt: skip
+    assert given.items() <= config["options"].items()
+    assert metrics["stopped"] is None
+    assert 0 < metrics["macro_f1"] <= 1
+    assert 0 < metrics["balanced_accuracy"] <= 1
+    rows = list(csv.DictReader(io.StringIO(text_of(tmp_path / "run" / "results.csv"))))
+    assert metrics["val_loss"] in [pytest.approx(float(row["val_loss"]), rel=1e-4) for row in rows]
+
+
+def test_the_average_is_what_is_kept(files, tmp_path):
+    options = ["train", str(files / "train.csv"), "--epochs", "2", "--val", "0.5"]
+    assert main([*options, "--out", "plain"]) == main([*options, "--ema", "0.5", "--out", "averaged"]) == 0
+    plain, averaged = (fc.load(tmp_path / name / "model.safetensors").state_dict() for name in ("plain", "averaged"))
+    assert (plain["0.weight"] != averaged["0.weight"]).any()
+
+
+def test_training_may_end_by_itself(files, tmp_path, capsys):
+    options = ["train", str(files / "train.csv"), "--epochs", "50", "--out", "run"]
+    assert main([*options, "--lr", "1e-12", "--early-stop", "2"]) == 0
+    metrics = json.loads(text_of(tmp_path / "run" / "metrics.json"))
+    assert (metrics["epochs"], metrics["best_epoch"]) == (3, 1)
+    assert metrics["stopped"].startswith(
+        "stopped early: no better val_acc in 2 epochs, the weights of epoch 1 are kept"
+    )
+    assert metrics["stopped"] in capsys.readouterr().out
+    options[3], options[-1] = "100000", "budget"
+    assert main([*options, "--time-budget", "0.5"]) == 0
+    metrics = json.loads(text_of(tmp_path / "budget" / "metrics.json"))
+    assert 1 <= metrics["epochs"] < 1000
+    assert metrics["stopped"] == f"stopped in epoch {metrics['epochs']}: the 0.5 s for training are over"
+
+
+def test_a_search_for_the_rate(files, tmp_path, capsys, monkeypatch):
+    command = ["lr-find", str(files / "train.csv"), "--plot", "rates.png", "--optimizer", "adam"]
+    assert main(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "wrote  rates.png"
+    assert 1e-5 < float(lines[-2].removeprefix("the loss falls most steeply at --lr ")) < 10
+    assert (tmp_path / "rates.png").read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert main(command) == 2
+    message = 'fastconv: --plot: plots need matplotlib, which comes with: pip install "fastconv[plot]"\n'
+    assert capsys.readouterr().err == message
 
 
 def test_without_validation_the_last_weights_are_kept(files, tmp_path, capsys):

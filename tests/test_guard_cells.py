@@ -14,14 +14,14 @@ from fastconv.layers import upsample
 from fastconv.shapes import pair
 from fastconv_kernels import (
     activation,
-    batchnorm,
     adaptive,
+    batchnorm,
     bias,
     branches,
     conv2d,
     depthwise,
-    groupnorm,
     elementwise,
+    groupnorm,
     lanes,
     linear,
     loss,

@@ -66,6 +66,7 @@ ARROWS = {
     "layers": {"blocks", "init", "shapes", K},
     "losses": {"blocks", "shapes", K},
     "optim": {"layers", K},
+    "averaging": {"layers", K},
     "functional": {"blocks", "layers", "losses", "shapes", K},
     "gradient_check": {"blocks", "layers"},
     "augment": {"blocks", "shapes", K},
@@ -75,7 +76,8 @@ ARROWS = {
     "data": {"atomic"},
     "io": {"atomic", "blocks", "layers", "sequential", "shapes"},
     "training": {
-        "atomic", "augment", "blocks", "data", "io", "layers", "losses", "models", "optim", "schedules", "sequential",
+        "atomic", "augment", "averaging", "blocks", "data", "io", "layers", "losses", "models", "optim", "schedules",
+        "sequential",
         "shapes", "terminal",
     },
     "commands": EVERYTHING,
@@ -91,6 +93,7 @@ GUESTS = {
     "pandas": {"data"},
     "safetensors": {"io"},
     "rich": {"commands", "terminal", "training"},
+    "matplotlib": {"training"},
 }
 
 
@@ -131,8 +134,8 @@ def test_other_packages_are_imported_where_they_belong(path):
             continue
         assert top in GUESTS, f"{name_of(path)} must not import {module}: numba and llvmlite stay under kernels/"
         assert part_of(path) in GUESTS[top], f"{name_of(path)} must not import {module}"
-        if top == "pandas":
-            assert where == "inside", "pandas takes 0.2 s to import"
+        if top in ("pandas", "matplotlib"):
+            assert where == "inside", "pandas takes 0.2 s to import, and matplotlib may not be there"
 
 
 @each(KERNELS)

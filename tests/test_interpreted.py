@@ -30,6 +30,7 @@ FILES = [
     "resize",
     "loss",
     "optim",
+    "averaging",
     "lanes",
     "bias",
     "guard_cells",
@@ -134,16 +135,23 @@ def test_small_shapes_meet_every_line_of_every_kernel_and_twin():
     fc.train_step(around, fc.CrossEntropyLoss(), fc.SGD(0.1), odd, labels[:9])
     around.backward_batch(losses.CrossEntropyLoss().of_blocks(around.run_batch(odd, None, True), labels[:9]).dy, True)
     F.pad(odd, (1, 0, -1, 2)), F.pad(odd, (1, 0, -1, 2), "circular"), F.pad(odd, (1, 0, -1, 2), "replicate")
-    for optimizer in (fc.SGD(0.1, 0.9, True), fc.Adam()):
+    for optimizer in (fc.SGD(0.1, 0.9, True), fc.Adam(clip_norm=1.0), fc.RMSprop(centered=True), fc.Lion()):
         fc.train_step(model, fc.CrossEntropyLoss(0.1), optimizer, pixels, labels)
     fc.train_step(fc.Sequential(fc.Softmax()), fc.MSELoss(), fc.SGD(), np.ones((2, 3)), np.zeros((2, 3)))
     model.backward_batch(losses.MSELoss().of_blocks(model.run_batch(pixels, None, True), np.zeros((17, 3))).dy, True)
     branched = fc.Sequential(
-        fc.Conv2d(2, 3, 1), fc.BatchNorm2d(3), fc.ReLU(), fc.Residual(fc.Conv2d(3, 3, 1)), fc.ReLU(), fc.GroupNorm(1, 3),
-        fc.Concat(fc.ReLU(), fc.MaxPool2d(1)), fc.Flatten(), fc.Linear(384, 3),
+        fc.Conv2d(2, 3, 1), fc.BatchNorm2d(3), fc.ReLU(), fc.Residual(fc.Conv2d(3, 3, 1)), fc.ReLU(),
+        fc.GroupNorm(1, 3), fc.Concat(fc.ReLU(), fc.MaxPool2d(1)), fc.Flatten(), fc.Linear(384, 3),
     )
     fc.train_step(branched, fc.CrossEntropyLoss(), fc.SGD(0.1), pixels, labels)
     branched(pixels)
+    losses.CrossEntropyLoss()(np.ones((2, 3)), np.ones((2, 3)) / 3)
+    for loss in (losses.L1Loss(), losses.HuberLoss(), losses.BCEWithLogitsLoss()):
+        loss(np.full((2, 3), 5.0), np.zeros((2, 3)))
+        loss(np.full((2, 3), 0.5), np.zeros((2, 3)))
+    ema = fc.EMA()
+    ema.begin(model)
+    ema.update()
     softmax = fc.Softmax()
     softmax.backward(softmax.forward(np.ones((2, 3)), training=True))
     F.log_softmax(np.ones((2, 3)))

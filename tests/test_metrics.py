@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastconv.training.metrics import confusion_matrix, most_confused, per_class, wilson_interval
+from fastconv.training.metrics import (
+    balanced_accuracy,
+    confusion_matrix,
+    macro_f1,
+    most_confused,
+    per_class,
+    wilson_interval,
+)
 
 LABELS = np.array([0, 0, 0, 1, 1, 2])
 PREDICTED = np.array([0, 1, 1, 1, 0, 0])
@@ -33,6 +40,22 @@ def test_precision_recall_and_support():
     assert figures[2] == {"label": 2, "precision": None, "recall": 0.0, "support": 1}
     assert figures[3] == {"label": 3, "precision": None, "recall": None, "support": 0}
     assert all(type(figures[0][name]) in (int, float) for name in figures[0])  # what JSON can hold
+
+
+def test_balanced_accuracy_and_macro_f1():
+    matrix = confusion_matrix(LABELS, PREDICTED, 4)
+    assert balanced_accuracy(matrix) == pytest.approx((1 / 3 + 1 / 2 + 0) / 3)
+    # hits, images, and how many were called so: 1 of 3 and 3, 1 of 2 and 3, 0 of 1 and 0
+    assert macro_f1(matrix) == pytest.approx((2 / 6 + 2 / 5 + 0) / 3)
+    assert balanced_accuracy(np.diag([5, 1, 0])) == macro_f1(np.diag([5, 1, 0])) == 1
+
+
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=5))
+def test_balanced_accuracy_does_not_know_how_many_images_a_class_has(counts):
+    matrix = np.zeros((len(counts) + 1,) * 2, int)
+    for label, count in enumerate(counts):
+        matrix[label, label], matrix[label, -1] = count, count
+    assert balanced_accuracy(matrix) == pytest.approx(0.5)
 
 
 def test_most_confused_are_the_most_frequent_mistakes():

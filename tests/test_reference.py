@@ -378,6 +378,19 @@ class TestOptimisers:
         assert reference.sgd(value, np.array([0.5]), velocity, 0.5, 0.5, nesterov=True)[0] == 0.375 - 0.5 * 0.9375
         assert reference.sgd(value, np.array([0.0]), np.array([0.0]), 0.5, weight_decay=0.5)[0] == 0.375 * 0.75
 
+    def test_lion_written_out(self):
+        """One weight: the sign of 0.5 * 4 + 0.5 * -2, and then of 0.5 * 1 + 0.5 * -1, which has none."""
+        value, mean = reference.lion(np.array([1.0]), np.array([-2.0]), np.array([4.0]), 0.25, 0.5, 0.5)
+        assert (value, mean) == (0.75, 1)
+        value, mean = reference.lion(value, np.array([-1.0]), mean, 0.25, 0.5, 0.25, weight_decay=0.5)
+        assert (value, mean) == (0.75 - 0.25 * 0.5 * 0.75, 0.25 - 0.75)
+
+    def test_clipping_and_averaging_written_out(self):
+        norm, factor = reference.clip_factor([np.array([3.0]), np.array([[4.0, 0.0]])], 1.0)
+        assert (norm, factor) == (5, 1 / (5 + 1e-6))
+        assert reference.clip_factor([np.array([3.0])], 4.0) == (3, 1)
+        assert reference.moving_average(np.array([1.0]), np.array([3.0]), 0.75) == 1.5
+
     def test_adam_begins_with_a_step_of_the_learning_rate(self):
         zeros, grad = np.zeros(3), np.array([1e-3, -5.0, 1e6])
         value, m, v = reference.adam(zeros, grad, zeros, zeros, step=1, lr=0.1, eps=0.0)

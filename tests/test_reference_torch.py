@@ -209,6 +209,42 @@ def test_mse(shape):
     assert_close(dy, y.grad)
 
 
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_cross_entropy_with_weights_and_probabilities(label_smoothing, soft, weighted):
+    rng = np.random.default_rng(0)
+    logits, target = leaf(rng.standard_normal((6, 4))), rng.random((6, 4)) if soft else rng.integers(0, 4, 6)
+    weight = rng.uniform(0.5, 2, 4) if weighted else None
+    ref = torch.nn.functional.cross_entropy(
+        logits, torch.tensor(target), torch.tensor(weight) if weighted else None, label_smoothing=label_smoothing
+    )
+    ref.backward()
+    loss, dlogits = reference.cross_entropy(logits.detach().numpy(), target, label_smoothing, weight)
+    np.testing.assert_allclose(loss, ref.item(), rtol=1e-12)
+    assert_close(dlogits, logits.grad)
+
+
+@pytest.mark.parametrize(
+    ("oracle", "name", "options"),
+    [
+        (reference.l1, "l1_loss", {}),
+        (reference.huber, "huber_loss", {"delta": 0.4}),
+        (reference.binary_cross_entropy, "binary_cross_entropy_with_logits", {}),
+        (reference.binary_cross_entropy, "binary_cross_entropy_with_logits", {"pos_weight": np.array([1.0, 2, 5])}),
+    ],
+)
+def test_losses_of_elements(oracle, name, options):
+    rng = np.random.default_rng(0)
+    y, target = leaf(3 * rng.standard_normal((7, 3))), rng.random((7, 3))
+    spread = {k: torch.tensor(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
+    ref = getattr(torch.nn.functional, name)(y, torch.tensor(target), **spread)
+    ref.backward()
+    loss, dy = oracle(y.detach().numpy(), target, *options.values())
+    np.testing.assert_allclose(loss, ref.item(), rtol=1e-12)
+    assert_close(dy, y.grad)
+
+
 def torch_steps(optimizer, value, grads, **options):
     """Yield the parameter after each step of PyTorch's own optimiser."""
     parameter = leaf(value)
@@ -242,4 +278,17 @@ def test_adam_and_adamw(name, weight_decay, scale):
     )
     for step, (grad, ref) in enumerate(zip(grads, refs, strict=True), start=1):
         value, m, v = step_once(value, grad, m, v, step, 0.01, 0.8, 0.99, 1e-6, weight_decay)
+        assert_close(value, ref, 100)
+
+
+@pytest.mark.parametrize(("momentum", "centered"), [(0.0, False), (0.9, False), (0.5, True)])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_rmsprop(momentum, centered, weight_decay):
+    rng = np.random.default_rng(0)
+    value, grads, state = rng.standard_normal((3, 4)), rng.standard_normal((6, 3, 4)), [np.zeros((3, 4))] * 3
+    options = {
+        "lr": 0.02, "alpha": 0.9, "eps": 1e-3, "momentum": momentum, "centered": centered, "weight_decay": weight_decay,
+    }  # fmt: skip
+    for grad, ref in zip(grads, torch_steps(torch.optim.RMSprop, value, grads, **options), strict=True):
+        value, *state = reference.rmsprop(value, grad, *state, **options)
         assert_close(value, ref, 100)

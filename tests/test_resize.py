@@ -110,7 +110,6 @@ def test_zero_pad(padding, shape, dtype, rng):
     layer = fc.ZeroPad2d(padding).to(dtype)
     y = layer.forward(x, training=True)
     np.testing.assert_array_equal(y, reference.zero_pad2d(x, *layer.padding), strict=True)
-    np.testing.assert_array_equal(F.pad(x, padding), y)
     dy = rng.standard_normal(y.shape).astype(dtype)
     np.testing.assert_array_equal(layer.backward(dy), reference.zero_pad2d_backward(dy, *layer.padding))
 

@@ -107,6 +107,9 @@ def test_training_gives_one_hash_at_any_thread_count(make, optimizer, threads, r
         "max_pool",
         "avg_pool",
         "loss",
+        "soft loss",
+        "binary loss",
+        "optimisers",
         "sums",
         "curves",
         "prelu",
@@ -157,6 +160,18 @@ def test_each_operation_gives_the_same_bits_at_any_thread_count(name, threads, r
             found += [y, layer.backward(y), *(parameter.grad for parameter in layer.parameters())]
         return found
 
+    def other_loss(measured, target):
+        return [np.float64(measured(x.reshape(640, 960), target)), measured.backward()]
+
+    def optimisers():
+        moved = []
+        for make in (fc.RMSprop, fc.Lion):
+            parameter = fc.Parameter(matrix.shape, fc.init.zeros)
+            parameter.value, parameter.grad = matrix, matrix[::-1]
+            make(weight_decay=0.1, clip_norm=1.0).step([parameter])
+            moved.append(parameter.value)
+        return moved
+
     run = {
         "curves": lambda: through(fc.GELU(), fc.Tanh(), fc.LogSoftmax(), fc.Dropout2d(0.5)),
         "prelu": lambda: through(fc.PReLU(), fc.PReLU(4)),
@@ -173,6 +188,9 @@ def test_each_operation_gives_the_same_bits_at_any_thread_count(name, threads, r
         "max_pool": lambda: [F.max_pool2d(x, 3, 2, 1)],
         "avg_pool": lambda: [F.avg_pool2d(x, 3, 2, 1)],
         "loss": loss,
+        "soft loss": lambda: other_loss(fc.CrossEntropyLoss(0.1), abs(x.reshape(640, 960))),
+        "binary loss": lambda: other_loss(fc.BCEWithLogitsLoss(2.0), abs(x.reshape(640, 960))),
+        "optimisers": optimisers,
         "sums": sums,
     }[name]
     hashes = set()

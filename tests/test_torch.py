@@ -319,6 +319,65 @@ def test_mse(dtype, rng):
     assert_close(loss.backward(), y.grad, 4)
 
 
+@each_float
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("scale", [1, 1e4])
+def test_cross_entropy_with_weights_and_probabilities(soft, weighted, smoothing, scale, dtype, rng):
+    logits = leaf((scale * rng.standard_normal((33, 7))).astype(dtype))
+    target = rng.random((33, 7)).astype(dtype) if soft else rng.integers(0, 7, 33)
+    weight = rng.uniform(0.2, 3, 7).astype(dtype) if weighted else None
+    ref = torch.nn.functional.cross_entropy(
+        logits, torch.tensor(target), None if weight is None else torch.tensor(weight), label_smoothing=smoothing
+    )
+    ref.backward()
+    loss = fc.CrossEntropyLoss(smoothing, weight)
+    np.testing.assert_allclose(loss(logits.detach().numpy(), target), ref.item(), rtol=60 * np.finfo(dtype).eps)
+    assert_close(loss.backward(), logits.grad, 60)
+
+
+def test_an_impossible_class_with_probabilities():
+    logits, target = leaf([[0.0, -np.inf, 0.0], [1.0, 2.0, 3.0]]), np.array([[0.5, 0, 0.5], [0.2, 0.3, 0.5]])
+    ref = torch.nn.functional.cross_entropy(logits, torch.tensor(target))
+    ref.backward()
+    loss = fc.CrossEntropyLoss()
+    assert np.isnan(loss(logits.detach().numpy(), target)) == ref.isnan().item()
+    assert_close(loss.backward(), logits.grad, 4)
+
+
+SPECIAL_VALUES = (0.0, -0.0, 1.0, -1.0, 0.5, 50.0, -50.0, 1e4, -1e4, np.inf, -np.inf, np.nan)
+ELEMENT_LOSSES = {
+    "mse": (fc.MSELoss, torch.nn.functional.mse_loss, {}),
+    "l1": (fc.L1Loss, torch.nn.functional.l1_loss, {}),
+    "huber": (fc.HuberLoss, torch.nn.functional.huber_loss, {"delta": 0.7}),
+    "bce": (fc.BCEWithLogitsLoss, torch.nn.functional.binary_cross_entropy_with_logits, {}),
+    "bce, weighted": (
+        fc.BCEWithLogitsLoss, torch.nn.functional.binary_cross_entropy_with_logits, {"pos_weight": [0.5, 1, 2, 3, 4, 5]}
+    ),
+}  # fmt: skip
+
+
+@each_float
+@pytest.mark.parametrize(("ours", "theirs", "options"), ELEMENT_LOSSES.values(), ids=ELEMENT_LOSSES.keys())
+@pytest.mark.parametrize("special", [False, True])
+def test_losses_of_elements(ours, theirs, options, special, dtype, rng):
+    y = leaf((3 * rng.standard_normal((34, 6))).astype(dtype))
+    target = rng.integers(0, 3, (34, 6)).astype(dtype) / 2
+    if special:
+        with torch.no_grad():
+            y[: 2 * len(SPECIAL_VALUES)] = torch.tensor(np.tile(SPECIAL_VALUES, (6, 2)).T.copy())
+    spread = {k: torch.tensor(v, dtype=y.dtype) if isinstance(v, list) else v for k, v in options.items()}
+    ref = theirs(y, torch.tensor(target), reduction="none", **spread)
+    ref.mean().backward()
+    loss = ours(**options)
+    comp = loss(y.detach().numpy(), target)
+    np.testing.assert_allclose(comp, ref.mean().item(), rtol=300 * np.finfo(dtype).eps)
+    # The terms of a gradient, some of which cancel, are at most 8 / 204; those of squares are large.
+    unit = np.finfo(dtype).eps
+    np.testing.assert_allclose(loss.backward(), y.grad.numpy(), rtol=4 * unit, atol=unit / 3)
+
+
 # ------------------------------------------------------------------------------------------------ names and weights
 
 
@@ -377,6 +436,10 @@ OPTIMIZERS = {
     "SGD": [{}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01}, {"weight_decay": 0.1}],
     "Adam": [{}, {"betas": (0.8, 0.99), "eps": 1e-4, "weight_decay": 0.1}],
     "AdamW": [{}, {"betas": (0.5, 0.9), "eps": 1e-6, "weight_decay": 0.3}],
+    "RMSprop": [
+        {"alpha": 0.9},
+        {"alpha": 0.9, "momentum": 0.5, "centered": True, "eps": 0.1, "weight_decay": 0.1},
+    ],
 }
 
 
@@ -394,6 +457,39 @@ def test_optimisers_step_by_step(name, options, dtype, rng):
         optimizers[1].step([ours])
         # Each step rounds both sides a few times; 0.01 times a gradient is below the weights themselves.
         assert_close(ours.value, theirs, 2 * (step + 1))
+
+
+@each_float
+@pytest.mark.parametrize("clip_norm", [0.5, 1e6])
+def test_clipping(clip_norm, dtype, rng):
+    shapes = (7, 60), (5,)
+    grads = [rng.standard_normal(shape).astype(dtype) for shape in shapes]
+    theirs = [leaf(np.zeros(shape, dtype)) for shape in shapes]
+    ours = [fc.Parameter(shape, fc.init.zeros, dtype) for shape in shapes]
+    for tensor, parameter, grad in zip(theirs, ours, grads, strict=True):
+        tensor.grad, parameter.grad = torch.tensor(grad), grad
+    norm = torch.nn.utils.clip_grad_norm_(theirs, clip_norm)
+    torch.optim.SGD(theirs, lr=1.0).step()
+    optimizer = fc.SGD(1.0, clip_norm=clip_norm)
+    optimizer.step(ours)
+    np.testing.assert_allclose(optimizer.norm, norm.item(), rtol=20 * np.finfo(dtype).eps)
+    for tensor, parameter in zip(theirs, ours, strict=True):
+        assert_close(parameter.value, tensor, 20)
+
+
+@pytest.mark.parametrize("monitor", ["val_loss", "val_acc"])
+@pytest.mark.parametrize("options", [{}, {"factor": 0.5, "patience": 1, "threshold": 0.1, "min_lr": 0.02}])
+def test_the_rate_on_a_plateau(monitor, options, rng):
+    optimizer = torch.optim.SGD([leaf([1.0])], lr=0.3)
+    options = {"patience": 3} | options
+    mode = "max" if monitor == "val_acc" else "min"
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode=mode, **options)
+    ours = fc.schedules.ReduceOnPlateau(**options, monitor=monitor)
+    for figure in [*rng.random(60), np.nan, np.nan, *rng.random(20)]:
+        rate = 0.3 * ours(0.0)
+        assert rate == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12, abs=2e-8)
+        theirs.step(figure)
+        ours.after_epoch({monitor: figure, "lr": rate})
 
 
 # --------------------------------------------------------------------------------------------------------- training

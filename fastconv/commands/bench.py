@@ -224,8 +224,8 @@ def _step(
 
     def first() -> Arrays:
         fresh = value.copy()
-        optimizer.update(groups(fresh), optimizer.lr)
+        optimizer.update(groups(fresh), optimizer.lr, 1.0)
         return [fresh]
 
     many = groups(value.copy())
-    return _Case(f"{name} step", lambda: optimizer.update(many, optimizer.lr), first, lambda: [naive()])
+    return _Case(f"{name} step", lambda: optimizer.update(many, optimizer.lr, 1.0), first, lambda: [naive()])

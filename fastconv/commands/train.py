@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fastconv import augment, data, models, optim, schedules, terminal
 from fastconv.augment import Augment
+from fastconv.averaging import EMA
 from fastconv.commands.common import CompilingNotice, quoted, say_accuracy, say_machine, use_threads
 from fastconv.commands.errors import UsageError
 from fastconv.commands.interrupts import Interrupted, Interrupts
@@ -22,7 +23,6 @@ from fastconv.optim import Optimizer
 from fastconv.schedules import Schedule
 from fastconv.sequential import Sequential
 from fastconv.training import (
-    EMA,
     Callback,
     EarlyStopping,
     History,

@@ -9,13 +9,14 @@ import numpy as np
 
 from fastconv import models, optim, terminal
 from fastconv.augment import PRESETS, Augment, Augmentation
+from fastconv.averaging import EMA
 from fastconv.commands.common import CompilingNotice, say_machine, use_threads
 from fastconv.commands.interrupts import Interrupts
 from fastconv.losses import CrossEntropyLoss, Loss
 from fastconv.optim import Optimizer
 from fastconv.sequential import Sequential
 from fastconv.shapes import Shape
-from fastconv.training import EMA, train_step
+from fastconv.training import train_step
 from fastconv_kernels.tile import LANES
 
 _LARGEST = 256  # Larger batches use the same tiles

@@ -1,6 +1,5 @@
 """Training: the step, the loop, what watches it, and what it leaves behind."""
 
-from fastconv.training.averaging import EMA as EMA
 from fastconv.training.callbacks import Callback as Callback
 from fastconv.training.callbacks import EarlyStopping as EarlyStopping
 from fastconv.training.callbacks import KeepBest as KeepBest

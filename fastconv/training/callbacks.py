@@ -6,9 +6,9 @@ from time import perf_counter
 
 import numpy as np
 
+from fastconv.averaging import EMA
 from fastconv.optim import Optimizer
 from fastconv.sequential import Sequential
-from fastconv.training.averaging import EMA
 from fastconv.training.history import MONITORS, History, Record
 
 

@@ -2,4 +2,4 @@
 
 
 class TrainingError(RuntimeError):
-    """The loss, or the gradients' norm, is no longer a finite number; the message says where, and what usually helps."""
+    """The loss or the gradients' norm is no longer a finite number; the message says where, and what usually helps."""

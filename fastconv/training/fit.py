@@ -9,13 +9,13 @@ import numpy as np
 from fastconv import optim, schedules
 from fastconv.augment import Augment, Augmentation, chosen
 from fastconv.augment.options import check_pixels
+from fastconv.averaging import EMA
 from fastconv.data import permutation, split
 from fastconv.layers import Softmax
 from fastconv.losses import CrossEntropyLoss, Loss
 from fastconv.optim import Optimizer
 from fastconv.schedules import ReduceOnPlateau, Schedule
 from fastconv.sequential import Sequential
-from fastconv.training.averaging import EMA
 from fastconv.training.callbacks import Callback, Run
 from fastconv.training.errors import TrainingError
 from fastconv.training.evaluation import measure

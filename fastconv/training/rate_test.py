@@ -1,4 +1,4 @@
-"""Which learning rate to train with: a short training in which it grows at every step (Smith 2017, arXiv:1506.01186)."""
+"""Which learning rate to train with: a short training in which it grows step by step (Smith 2017, arXiv:1506.01186)."""
 
 import os
 from copy import deepcopy
@@ -112,7 +112,7 @@ def lr_find(
     rates: list[float] = []
     losses: list[float] = []
     smoothed: list[float] = []
-    mean, batches = 0.0, -(-x.shape[0] // batch_size)
+    value, mean, batches = 0.0, 0.0, -(-x.shape[0] // batch_size)
     for step in range(steps):
         epoch, batch = divmod(step, batches)
         index = permutation(x.shape[0], seed, epoch + 1)[batch * batch_size : (batch + 1) * batch_size]
@@ -135,8 +135,8 @@ def _steepest(rates: list[float], losses: list[float]) -> float:
     """Return the rate at which the loss falls most steeply, as a part of itself, before its minimum.
 
     An untrained network's loss may be far above that of one that knows nothing, and falls from there at any rate: hence
-    the logarithm.  A slope is taken over a tenth of the steps, and the first tenth is left out, because single losses, and
-    means of a few, are noisy.
+    the logarithm.  A slope is taken over a tenth of the steps, and the first tenth is left out, because single losses,
+    and means of a few, are noisy.
     """
     reach = max(1, len(rates) // 20)
     logarithms = np.log(np.maximum(losses, np.finfo(float).tiny))

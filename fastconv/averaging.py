@@ -1,12 +1,12 @@
 """An average of a model's weights over the steps of its training."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from fastconv.sequential import Sequential
+from fastconv.layers import Layer
 from fastconv_kernels import optim as kernels
 from fastconv_kernels.many import Many
 
@@ -45,7 +45,7 @@ class EMA:
         self._arrays: dict[str, np.ndarray] = {}
         self._groups: list[Many] = []
 
-    def begin(self, model: Sequential) -> None:
+    def begin(self, model: Layer) -> None:
         """Start at the model's weights, or go on with averages that there are already.
 
         Raises
@@ -87,7 +87,7 @@ class EMA:
             average[...] = trained
 
     @contextmanager
-    def applied(self) -> Iterator[None]:
+    def applied(self) -> Generator[None]:
         """Give the model the averages inside a ``with``, and its weights back behind it."""
         self.swap()
         try:
@@ -102,8 +102,7 @@ class EMA:
 
     def _pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for together in self._groups:
-            for average, value in together.groups:
-                yield average, value
+            yield from together.groups
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Return copies of all that this object knows: with the model's own, what resuming needs, swapped or not."""
