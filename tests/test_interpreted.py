@@ -25,6 +25,7 @@ FILES = [
     "loss",
     "optim",
     "lanes",
+    "augment",
     "bias",
     "guard_cells",
     "exactness",
@@ -130,6 +131,9 @@ def test_small_shapes_meet_every_line_of_every_kernel_and_twin():
     softmax = fc.Softmax()
     softmax.backward(softmax.forward(np.ones((2, 3)), training=True))
     F.log_softmax(np.ones((2, 3)))
+    everything = {"elastic": (4, 2), "crop": 1, "padding_mode": "reflect", "flip": True, "cutout": 2, "contrast": 1}
+    for turn, options in ((180, everything), (180, {"mixup": 1.0})):
+        fc.augment.Augment(rotate=turn, **options).apply(pixels[..., :3], np.arange(17), 1)
     for x in (-1e3, 1e3, 1.0, np.inf, 0.0):
         exp(x), log(abs(x))
     sys.settrace(None)

@@ -150,7 +150,8 @@ def _config(job: _Job, folder: RunFolder) -> dict[str, Any]:
 
 def _say_job(job: _Job, folder: RunFolder) -> None:
     parts = f"{len(job.train):,} train / {len(job.held_out):,} validation, {job.dataset.num_classes} classes"
-    terminal.say(f"data   {job.dataset.source}: {parts}")
+    augmented = f", augmented as {job.arguments.augment}" if job.augment else ""
+    terminal.say(f"data   {job.dataset.source}: {parts}{augmented}")
     parameters = job.model.parameters()
     size = sum(parameter.value.nbytes for parameter in parameters) / 1024
     terminal.say(f"model  {job.arguments.model}, {sum(p.size for p in parameters):,} parameters ({size:,.0f} KB)")
