@@ -89,7 +89,7 @@ def _read(arguments: argparse.Namespace) -> _Job:
             f"{test.source}: expected images of {_size(dataset)} as in {dataset.source}, got {_size(test)}; "
             "give test images of the same size"
         )
-    arguments.augment = _preset_for(dataset) if arguments.augment == "" else arguments.augment
+    arguments.augment = _preset_for(dataset) if arguments.augment is True else arguments.augment
     options = augment.chosen("train", arguments.augment)
     train, held_out = data.split(len(dataset), arguments.val, arguments.seed, labels if arguments.stratify else None)
     model.normalization = normalization_of(dataset.images, train)
