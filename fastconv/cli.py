@@ -136,7 +136,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         "--augment",
         nargs="?",
         type=_preset,
-        const="",
+        const=True,
         metavar="PRESET",
         help="change images at random, anew in each epoch: digits, fashion or cifar (default: no; without PRESET, what "
         "suits the images)",

@@ -101,6 +101,12 @@ TABLE = [
     ([*TRAIN, "--val", "1"], "--val: expected a fraction from 0 to below 1, such as 0.1", "got '1'"),
     ([*TRAIN, "--val", "-0.1"], "--val: expected a fraction from 0 to below 1", "got '-0.1'"),
     ([*TRAIN, "--val", "nan"], "--val: expected a fraction", "got 'nan'"),
+    (
+        [*TRAIN, "--augment", "letters"],
+        "--augment: expected digits, fashion or cifar",
+        "got 'letters'; a file goes before it",
+    ),
+    ([*TRAIN, "--size", "28x"], "--size: expected height x width, such as 28x28, got '28x'"),
     ([*TRAIN, "--seed", "-1"], "--seed: expected a whole number of at least 0, got '-1'"),
     ([*TRAIN, "--threads", "0"], "--threads: expected a whole number of at least 1, got '0'"),
     ([*TRAIN, "--threads", "100000"], "--threads: expected a whole number from 1 to", "got 100000"),

@@ -179,14 +179,55 @@ def test_the_same_seed_gives_the_same_model_at_any_thread_count(files, tmp_path)
 
 def test_options_reach_training(files, tmp_path):
     options = ["--model", "lenet_seed", "--optimizer", "adamw", "--schedule", "cosine", "--lr", "0.003"]
-    options += ["--batch-size", "32", "--val", "0.25", "--no-augment", "--epochs", "1", "--out", "run"]
+    options += ["--batch-size", "32", "--val", "0.25", "--epochs", "1", "--out", "run"]
     assert main(["train", str(files / "train.csv"), *options]) == 0
     config = json.loads(text_of(tmp_path / "run" / "config.json"))
     assert config["optimizer"]["lr"] == 0.003
     assert config["optimizer"]["betas"] == [0.9, 0.999]
     assert config["parameters"] == 5_120
     assert config["data"]["validation"] == 50
-    assert config["options"]["augment"] is False
+    assert config["augment"] is None
+
+
+def test_augmentation_is_asked_for_and_recorded(files, tmp_path, capsys):
+    for name, words in (("a", []), ("b", ["--augment"]), ("c", ["--augment", "fashion"]), ("d", ["--augment"])):
+        command = ["train", str(files / "train.csv"), "--epochs", "1", "--out", name, *words]
+        assert main(command) == 0
+    configs = [json.loads(text_of(tmp_path / name / "config.json")) for name in "abcd"]
+    assert [config["options"]["augment"] for config in configs] == [None, "digits", "fashion", "digits"]
+    assert configs[1]["augment"]["elastic"] == list(fc.augment.PRESETS["digits"].elastic)
+    assert ", 10 classes, augmented as digits\n" in capsys.readouterr().out
+    a, b, c, d = (fc.load(tmp_path / name / "model.safetensors").state_dict()["0.weight"] for name in "abcd")
+    assert (a != b).any()
+    assert (b != c).any()
+    np.testing.assert_array_equal(b, d)
+
+
+def test_colour_images_from_folders(tmp_path, capsys):
+    image = pytest.importorskip("PIL.Image")
+    rng = np.random.default_rng(0)
+    for folder, name, colour in (("photos", "red", 0), ("photos", "blue", 2)):
+        (tmp_path / folder / name).mkdir(parents=True)
+        for n in range(20):
+            pixels = rng.integers(0, 60, (28, 28, 3)).astype(np.uint8)
+            pixels[..., colour] += 150
+            image.fromarray(pixels).save(tmp_path / folder / name / f"{n:02}.png")
+    command = ["train", "photos", "--augment", "--stratify", "--val", "0.25", "--epochs", "4", "--batch-size", "8"]
+    assert main([*command, "--out", "run"]) == 0
+    assert "30 train / 10 validation, 2 classes, augmented as cifar" in capsys.readouterr().out
+    config = json.loads(text_of(tmp_path / "run" / "config.json"))
+    assert config["data"]["class_names"] == ["blue", "red"]
+    assert config["data"]["image_shape"] == [3, 28, 28]
+    assert len(config["normalization"]["mean"]) == 3
+    metrics = json.loads(text_of(tmp_path / "run" / "metrics.json"))
+    assert [figures["support"] for figures in metrics["per_class"]] == [5, 5]
+    assert metrics["val_accuracy"] == 1
+    (tmp_path / "new").mkdir()
+    image.new("RGB", (56, 40), (200, 10, 10)).save(tmp_path / "new" / "a.png")
+    image.new("L", (28, 28), 100).save(tmp_path / "new" / "b.jpg")
+    assert main(["predict", "run", "new"]) == 0
+    assert text_of(tmp_path / "submission.csv").startswith("ImageId,Label\n1,1\n2,")
+    assert main(["evaluate", "run", "photos"]) == 0
 
 
 def test_more_options_reach_training(files, tmp_path):

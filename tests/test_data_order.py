@@ -125,3 +125,40 @@ def test_bad_permutation(arguments, match):
 def test_bad_split(arguments, match):
     with pytest.raises(DataError, match=match):
         split(*arguments)
+
+
+# --------------------------------------------------------------------------------------------------------- stratified
+
+
+@given(st.lists(st.integers(0, 5), min_size=2, max_size=120), st.integers(0, 2**32), st.data())
+def test_a_stratified_split_holds_out_the_same_share_of_each_class(classes, seed, data):
+    n, classes = len(classes), np.array(classes) * 7 - 3
+    count = data.draw(st.integers(0, n - 1))
+    train, validation = split(n, count, seed, classes)
+    assert len(validation) == count
+    np.testing.assert_array_equal(np.sort(np.concatenate([train, validation])), np.arange(n))
+    np.testing.assert_array_equal(split(n, count, seed, classes)[1], validation)
+    sizes = {c: (classes == c).sum() for c in set(classes.tolist())}
+    held_out = {c: (classes[validation] == c).sum() for c in sizes}
+    room = sum(size - 1 for size in sizes.values())
+    for c, size in sizes.items():
+        assert abs(held_out[c] - count * size / n) < 1 or min(sizes.values()) == 1
+        assert held_out[c] < size or count > room or count * size // n == size or size == 1
+
+
+def test_one_class_is_split_as_without_classes():
+    for stratify in (None, np.zeros(50, int)):
+        np.testing.assert_array_equal(split(50, 0.2, 3, stratify)[1], split(50, 0.2, 3)[1])
+
+
+def test_stratified_splits_of_many_small_classes():
+    classes = np.repeat(np.arange(10), 3)
+    train, validation = split(30, 0.3, 0, classes)
+    assert np.bincount(classes[train]).tolist() == [2] * 9 + [3] or len(validation) == 9
+    assert np.bincount(classes[validation], minlength=10).max() == 1
+
+
+@pytest.mark.parametrize("stratify", [np.zeros(9, int), np.zeros(10), np.zeros((10, 1), int), "ab"])
+def test_bad_classes(stratify):
+    with pytest.raises(DataError, match=r"^split: expected stratify as 10 whole numbers, one an image, got "):
+        split(10, 0.1, 0, stratify)

@@ -5,16 +5,20 @@ overwrite must not hold it any more.  Inputs are surrounded by NaN: a kernel tha
 finds gives another result than on arrays that lie by themselves.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from cases import CONVOLUTIONS, DEPTHWISE, POINTWISE, POOLINGS, WINOGRAD, each_float, geometry, parametrize
 
 from fastconv import shapes
+from fastconv.augment import Augment, Augmentation
 from fastconv.layers import upsample
 from fastconv.shapes import pair
 from fastconv_kernels import (
     activation,
     adaptive,
+    augment,
     batchnorm,
     bias,
     branches,
@@ -349,6 +353,27 @@ def test_packing(n, size, dtype):
     squares = np.zeros((get_num_threads(), LANES, LANES), dtype)
     check(lanes.pack_pixels, pixels, index, drawn(2, 256, dtype=dtype), x, squares, writes=(3,), scratch=4)
     check(lanes.unpack, drawn(*x.shape, dtype=dtype), images, writes=(1,))
+
+
+@each_float
+@pytest.mark.parametrize("n", [1, 17])
+@pytest.mark.parametrize("shape", [(2, 1, 1), (1, 5, 3), (3, 4, 17)], ids=str)
+def test_augmentation(n, shape, dtype):
+    options = Augment(rotate=180, scale=(0.1, 10), elastic=(9, 1), crop=9, flip=True, cutout=3, contrast=1, mixup=1)
+    if min(shape[1:]) > 1:
+        options = replace(options, crop=1, padding_mode="reflect")
+    run = Augmentation(options, shape, np.arange(n), 0)
+    index, key, partner = np.arange(n)[::-1].copy(), np.uint64(7), np.zeros(n, np.int64)
+    table = np.zeros((2 * n, augment.SQUARES + 2))
+    check(augment.draw, key, index, run.pool, run.size, run.ranges, 1.0, table, partner, writes=(6, 7), overwrites=(6,))
+    augment.draw(key, index, run.pool, run.size, run.ranges, 1.0, table, partner)
+    (height, width), border, bend = run.size, options.border, run.bend(np.dtype(dtype))
+    cells = 2 * bend.rows * sum(bend.across.shape) + 17 * (height * width + LANES)
+    scratch = np.zeros((get_num_threads(), cells + (height + 2 * border + 3) * (width + 2 * border + 3)), dtype)
+    x = np.zeros((blocks_of(n), shape[0], height * width, LANES), dtype)
+    pixels = np.arange(n * x[0, ..., 0].size, dtype=np.uint8).reshape(n, shape[0], -1)
+    chosen = index, partner, drawn(shape[0], 256, dtype=dtype), table, key, run.size, border, 5, 3
+    check(augment.pack_augmented, pixels, *chosen, *bend, x, scratch, writes=(14,), scratch=15)
 
 
 @each_float

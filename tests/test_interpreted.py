@@ -32,6 +32,7 @@ FILES = [
     "optim",
     "averaging",
     "lanes",
+    "augment",
     "bias",
     "guard_cells",
     "exactness",
@@ -159,6 +160,9 @@ def test_small_shapes_meet_every_line_of_every_kernel_and_twin():
     sizes = [fc.AdaptiveAvgPool2d(2), fc.AdaptiveMaxPool2d(2), fc.Upsample(4, mode="bilinear"), fc.ZeroPad2d(1)]
     for layer in [*curves, *sizes, fc.PReLU(), fc.LogSoftmax(), fc.Dropout2d()]:
         layer.backward(layer.forward(rng.standard_normal((17, 2, 3, 3)), training=True))
+    everything = {"elastic": (4, 2), "crop": 1, "padding_mode": "reflect", "flip": True, "cutout": 2, "contrast": 1}
+    for turn, options in ((180, everything), (180, {"mixup": 1.0})):
+        fc.augment.Augment(rotate=turn, **options).apply(pixels[..., :3], np.arange(17), 1)
     for x in (-1e3, 1e3, 1.0, np.inf, 0.0):
         exp(x), log(abs(x))
     sys.settrace(None)

@@ -95,6 +95,7 @@ def test_training_gives_one_hash_at_any_thread_count(make, optimizer, threads, r
 @pytest.mark.parametrize(
     "name",
     [
+        "augment",
         "conv",
         "backward",
         "winograd",
@@ -172,7 +173,14 @@ def test_each_operation_gives_the_same_bits_at_any_thread_count(name, threads, r
             moved.append(parameter.value)
         return moved
 
+    pixels = rng.integers(0, 256, (640, 2, 16, 15)).astype(np.uint8)
+
+    def augmented():
+        packing = fc.augment.Augmentation(fc.augment.PRESETS["digits"], (2, 16, 15), np.arange(640), 0).of_epoch(1)
+        return [fc.Sequential(fc.Flatten()).run_batch(pixels, None, False, packing).array]
+
     run = {
+        "augment": augmented,
         "curves": lambda: through(fc.GELU(), fc.Tanh(), fc.LogSoftmax(), fc.Dropout2d(0.5)),
         "prelu": lambda: through(fc.PReLU(), fc.PReLU(4)),
         "resizing": lambda: through(fc.AdaptiveAvgPool2d(7), fc.AdaptiveMaxPool2d(7), fc.Upsample(9, mode="bilinear")),
@@ -223,6 +231,13 @@ for _ in range(5):
     found.update(np.float64(fc.train_step(model, loss, optimizer, images, labels)).tobytes())
 for array in model.state_dict().values():
     found.update(array.tobytes())
+options = fc.augment.Augment(
+    rotate=180, scale=(0.5, 2), shear=30, shift=2, elastic=(9, 2), crop=2, padding_mode="reflect", flip=True, cutout=2,
+    brightness=0.3, contrast=0.3, mixup=0.3,
+)
+augmented = fc.Sequential(fc.Flatten())
+packing = fc.augment.Augmentation(options, (1, 12, 12), np.arange(21), 5).of_epoch(3)
+found.update(augmented.run_batch(images, None, False, packing).array.tobytes())
 print(instruction_set(), *choose(12, 12), found.hexdigest())
 """
 # An empty list of features means those of the named processor, rather than of this one.

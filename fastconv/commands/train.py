@@ -108,7 +108,7 @@ def _read(arguments: argparse.Namespace) -> _Job:
             f"{test.source}: expected images of {_size(dataset)} as in {dataset.source}, got {_size(test)}; "
             "give test images of the same size"
         )
-    arguments.augment = _preset_for(dataset) if arguments.augment == "" else arguments.augment
+    arguments.augment = _preset_for(dataset) if arguments.augment is True else arguments.augment
     options = augment.chosen("train", arguments.augment)
     train, held_out = data.split(len(dataset), arguments.val, arguments.seed, labels if arguments.stratify else None)
     model.normalization = normalization_of(dataset.images, train)
@@ -174,7 +174,8 @@ def _config(job: _Job, folder: RunFolder) -> dict[str, Any]:
 
 def _say_job(job: _Job, folder: RunFolder) -> None:
     parts = f"{len(job.train):,} train / {len(job.held_out):,} validation, {job.dataset.num_classes} classes"
-    terminal.say(f"data   {job.dataset.source}: {parts}")
+    augmented = f", augmented as {job.arguments.augment}" if job.augment else ""
+    terminal.say(f"data   {job.dataset.source}: {parts}{augmented}")
     parameters = job.model.parameters()
     size = sum(parameter.value.nbytes for parameter in parameters) / 1024
     terminal.say(f"model  {job.arguments.model}, {sum(p.size for p in parameters):,} parameters ({size:,.0f} KB)")

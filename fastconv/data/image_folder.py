@@ -1,5 +1,6 @@
 """Folders of PNG and JPEG files: a sub-folder for each class, or files alone, which have no labels."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,12 +52,12 @@ def read_images(folder: StrPath, *, size: tuple[int, int] | None = None, channel
     folder = Path(folder)
     groups = _groups(folder)
     files = [file for _, group in groups for file in group]
-    opened = [_open(file) for file in files]
-    if channels is None:
-        channels = 1 if all(image.mode in _GREY for image in opened) else 3
-    if channels not in (1, 3):
+    if channels not in (None, 1, 3):
         raise DataError(f"read_images: {folder}: expected channels 1 or 3, got {channels!r}")
-    arrays = [_pixels(image, size, channels) for image in opened]
+    with warnings.catch_warnings(action="ignore"):  # Pillow's, of odd files that it reads all the same
+        opened = [_open(file) for file in files]
+        grey = channels == 1 or (channels is None and all(image.mode in _GREY for image in opened))
+        arrays = [_pixels(image, size, 1 if grey else 3) for image in opened]
     for file, array in zip(files, arrays, strict=True):
         if array.shape != arrays[0].shape:
             first, other = (f"{each.shape[2]}x{each.shape[1]}" for each in (arrays[0], array))
