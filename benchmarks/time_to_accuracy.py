@@ -1,7 +1,7 @@
 """Time LeNet-5 from the start of a process until it has 99.0 % of the held-out digits right; print the table.
 
-Run ``python -m benchmarks.time_to_accuracy --data train.csv.gz``; ``--write`` puts the table into docs/benchmarks.md, which
-also has the protocol.  What is timed is ``benchmarks/time_to_accuracy_run.py``.
+Run ``python -m benchmarks.time_to_accuracy --data train.csv.gz``; ``--write`` puts the table into docs/benchmarks.md,
+which also has the protocol.  What is timed is ``benchmarks/time_to_accuracy_run.py``.
 """
 
 import json

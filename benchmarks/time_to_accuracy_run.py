@@ -1,4 +1,4 @@
-"""Train LeNet-5 until it has a share of the held-out images right: the process that ``benchmarks.time_to_accuracy`` times.
+"""Train LeNet-5 until it has a share of the held-out images right: what ``benchmarks.time_to_accuracy`` times.
 
 It prints, as JSON, when each of its stages ended (by ``time.monotonic``, which all processes share), after how many
 epochs the goal was reached and with what accuracy.  Everything that it does to train is public.

@@ -22,7 +22,7 @@ def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
     say_machine()
     dataset = data.load(arguments.data)
     labels = labels_of(dataset)
-    model = models.create(arguments.model, dataset.num_classes, arguments.seed)
+    model = models.create_for(arguments.model, dataset.images.shape[1:], dataset.num_classes, arguments.seed)
     classes_for(model, arguments.model, dataset)
     model.normalization = normalization_of(dataset.images, np.arange(len(dataset)))
     with CompilingNotice():
