@@ -189,7 +189,7 @@ class CrossEntropyLoss(Loss):
 class _ElementLoss(Loss):
     """A mean over all elements, with a target of the outputs' shape."""
 
-    _kernel: Callable[..., None]
+    _term: Callable[..., tuple[float, float]]
 
     def check_target(self, target: object, shape: tuple[int, ...]) -> np.ndarray:
         """Return a target of the outputs' shape."""
@@ -209,7 +209,7 @@ class _ElementLoss(Loss):
         dy = Blocks(np.empty_like(y.array), y.n)
         losses = np.empty(y.array.shape[0])
         flat = (y.array.shape[0], -1, LANES)
-        type(self)._kernel(
+        kernels.mean_of(type(self)._term)(
             y.array.reshape(flat),
             wanted.array.reshape(flat),
             self._numbers(y.shape[1:]).reshape(-1),
@@ -223,13 +223,13 @@ class _ElementLoss(Loss):
 class MSELoss(_ElementLoss):
     """Mean of the squared differences over images and features.  Equations (22) and (23) of docs/backprop.md."""
 
-    _kernel = kernels.mean_squared_error
+    _term = kernels.squared
 
 
 class L1Loss(_ElementLoss):
     """Mean of the absolute differences over images and features.  Equations (72) and (73) of docs/backprop.md."""
 
-    _kernel = kernels.mean_absolute_error
+    _term = kernels.absolute
 
 
 class HuberLoss(_ElementLoss):
@@ -245,7 +245,7 @@ class HuberLoss(_ElementLoss):
         If it is not above 0.
     """
 
-    _kernel = kernels.huber
+    _term = kernels.bent
 
     def __init__(self, delta: float = 1.0) -> None:
         if isinstance(delta, bool) or not isinstance(delta, int | float) or not (isfinite(delta) and delta > 0):
@@ -270,7 +270,7 @@ class BCEWithLogitsLoss(_ElementLoss):
         If a weight is negative or not finite.
     """
 
-    _kernel = kernels.binary_cross_entropy
+    _term = kernels.binary
 
     def __init__(self, pos_weight: float | Sequence[float] | np.ndarray | None = None) -> None:
         self.pos_weight = None if pos_weight is None else _weights("BCEWithLogitsLoss", "pos_weight", pos_weight)

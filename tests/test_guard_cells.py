@@ -456,8 +456,8 @@ def test_losses(n, classes, dtype):
     weights, dz = np.ones(classes), np.zeros_like(z)
     check(loss.cross_entropy, z, labels, 0.1, weights, float(n), dz, losses, hits, writes=(5, 6, 7))
     check(loss.soft_cross_entropy, z, abs(z), n, 0.1, weights, dz, losses, hits, writes=(5, 6, 7))
-    for each in (loss.mean_squared_error, loss.mean_absolute_error, loss.huber, loss.binary_cross_entropy):
-        check(each, z, z + 1, weights, n, dz, losses, writes=(4, 5))
+    for term in (loss.squared, loss.absolute, loss.bent, loss.binary):
+        check(loss.mean_of(term), z, z + 1, weights, n, dz, losses, writes=(4, 5))
 
 
 @each_float

@@ -94,6 +94,24 @@ def test_a_long_training_is_announced_once_before_the_table(clock, capsys, epoch
     assert lines[1 if expected else 0].startswith("epoch")
 
 
+def test_the_estimate_heeds_a_time_budget_and_the_end_says_why(clock, capsys):
+    """After 1 s, a batch of 1000 in each of 50 epochs is over, but a tenth of the time."""
+
+    class Budget(Progress):
+        def on_batch_end(self, run):
+            run.progress = (clock.now - 100) / 10
+            super().on_batch_end(run)
+
+        def on_train_end(self, run):
+            run.history.stopped = "the time is over"
+            super().on_train_end(run)
+
+    play(Budget(2), clock, [record(n) for n in range(1, 51)], batches=1000, seconds=1000)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "50 epochs, about 10s on 2 threads"
+    assert lines[-1] == "the time is over"
+
+
 class Bar:
     def __init__(self):
         self.refreshed, self.stopped, self.task_ids, self.console, self.lines, self.state = 0, 0, [0], self, [], {}
@@ -123,6 +141,7 @@ def test_the_bar_is_drawn_at_most_five_times_a_second(clock, monkeypatch, capsys
     assert bar.stopped == 1
     assert len(bar.lines) == 6
     assert bar.state["left"] in ("0.0s", "0.1s", "0.2s")
+    assert bar.state["in_all"] == "10s"
     assert capsys.readouterr().out == ""
 
 

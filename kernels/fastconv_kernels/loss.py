@@ -24,6 +24,8 @@ Equation numbers are those of docs/backprop.md; m is the largest logit of an ima
 Exponentials of differences to the largest logit never overflow, so logits of 1e4 are harmless.  Sums are float64.
 """
 
+from functools import lru_cache
+
 import numpy as np
 
 from fastconv_kernels.crew import prange
@@ -209,14 +211,14 @@ def soft_cross_entropy(crew, z, targets, n, smoothing, weights, dz, losses, hits
             best, largest, total = powers(z, b, lane, dz)
             mass, label, logarithm = 0.0, 0, log(total)
             for k in range(K):
-                c = weights[k] * ((1.0 - smoothing) * targets[b, k, lane] + spread)
+                c = weights[k] * ((1.0 - smoothing) * np.float64(targets[b, k, lane]) + spread)
                 mass += c
                 loss += c * (logarithm - (z[b, k, lane] - largest))
                 if targets[b, k, lane] > targets[b, label, lane]:
                     label = k
             hit += best == label
             for k in range(K):
-                c = weights[k] * ((1.0 - smoothing) * targets[b, k, lane] + spread)
+                c = weights[k] * ((1.0 - smoothing) * np.float64(targets[b, k, lane]) + spread)
                 dz[b, k, lane] = (mass * (dz[b, k, lane] / total) - c) / n
         losses[b] = loss
         hits[b] = hit
@@ -225,6 +227,7 @@ def soft_cross_entropy(crew, z, targets, n, smoothing, weights, dz, losses, hits
 # --------------------------------------------------------------------------------------- means over all elements
 
 
+@lru_cache
 def mean_of(term):
     """Make the kernel of a loss that is a mean over all elements.
 
@@ -307,9 +310,3 @@ def binary(z, t, positive):
     value = positive * t * softplus_of_minus(z, power) + (1.0 - t) * softplus_of_minus(-z, power)
     yes = 1.0 / (1.0 + power) if z > 0.0 else power / (1.0 + power)
     return value, (1.0 - t) * yes - positive * t * (1.0 - yes)
-
-
-mean_squared_error = mean_of(squared)
-mean_absolute_error = mean_of(absolute)
-huber = mean_of(bent)
-binary_cross_entropy = mean_of(binary)
