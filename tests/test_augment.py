@@ -1,6 +1,7 @@
 """Augmentation: the packing kernel against its naive twin, exact cases, and that it is a pure function."""
 
 import math
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -9,11 +10,13 @@ from cases import each_float
 import fastconv as fc
 from fastconv import blocks, reference
 from fastconv.augment import PRESETS, Augment, Augmentation, preview
+from fastconv.losses import LossResult
 from fastconv_kernels import augment as kernels
 from fastconv_kernels.counter import random_bits, uniform
 from fastconv_kernels.runtime import INTERPRETED, kernel
 from fastconv_kernels.trigonometry import cos_sin
 
+fit_module = import_module("fastconv.training.fit")  # whose name is the function's, too
 ALL = Augment(
     rotate=25,
     scale=(0.7, 1.4),
@@ -325,6 +328,16 @@ def test_fit_trains_on_augmented_images_and_validates_on_plain_ones():
     assert history[0]["val_loss"] == pytest.approx(model.evaluate(images, labels)["loss"])
 
 
+def test_fit_may_hold_out_the_same_share_of_each_class():
+    images, labels = drawn(40, (1, 5, 6)), np.repeat([0, 1, 2], [28, 8, 4])
+    _, held_out = fc.data.split(40, 0.25, 0, labels)
+    assert np.bincount(labels[held_out]).tolist() == [7, 2, 1]
+    model = fc.Sequential(fc.Flatten(), fc.Linear(30, 3), seed=1)
+    history = model.fit(images, labels, 1, verbose=False, validation_split=0.25, stratify=True)
+    loss = model.evaluate(images[held_out], labels[held_out])["loss"]
+    assert history[0]["val_loss"] == pytest.approx(loss, rel=1e-12)
+
+
 def test_a_step_of_fit_is_a_step_on_what_apply_shows():
     images, labels = drawn(20, (1, 5, 6)), np.arange(20) % 3
     augment = Augment(crop=2, flip=True)  # whole pixels
@@ -340,16 +353,33 @@ def test_a_step_of_fit_is_a_step_on_what_apply_shows():
     np.testing.assert_array_equal(model.state_dict()["1.weight"], weights)
 
 
-def test_fit_mixes_targets():
-    loss = fc.CrossEntropyLoss()
-    try:
-        loss.check_target(np.full((2, 3), 1 / 3, np.float32), (2, 3))
-    except TypeError:
-        pytest.skip("the loss takes labels alone")
+def test_fit_mixes_targets(monkeypatch):
+    given = []
+
+    class SoftLoss(fc.CrossEntropyLoss):
+        """Cross-entropy that takes float[N, classes]."""
+
+        def check_target(self, target, shape):
+            if np.asarray(target).ndim == 1:
+                return super().check_target(target, shape)
+            given.append(target)
+            return target
+
+        def of_blocks(self, y, target):
+            logits = blocks.unpack(y)
+            dy = ((reference.softmax(logits) - target) / len(logits)).astype(logits.dtype)
+            loss = -(target * reference.log_softmax(logits)).sum() / len(logits)
+            return LossResult(float(loss), blocks.pack(dy, blocks.empty(dy.shape, dy.dtype)), None)
+
+    monkeypatch.setattr(fit_module, "CrossEntropyLoss", SoftLoss)
     images, labels = drawn(60, (1, 5, 6)), np.arange(60) % 3
-    plain, _ = trained(images, labels)
-    mixed, _ = trained(images, labels, augment=Augment(mixup=0.5))
-    assert (mixed != plain).any()
+    augment = Augment(mixup=0.5)
+    trained(images, labels, augment=augment, batch_size=25)
+    for epoch in (1, 2):
+        pack, order = packing(augment, images, 0, epoch), fc.data.permutation(60, 0, epoch)
+        ref = pack.targets(labels, order, 3, np.float32)
+        np.testing.assert_array_equal(np.concatenate(given[3 * epoch - 3 : 3 * epoch]), ref, strict=True)
+    assert given[0].sum(axis=1) == pytest.approx(1)
 
 
 def test_fit_refuses_what_cannot_be_augmented():

@@ -424,6 +424,17 @@ def test_warming_up_changes_neither_model_nor_optimizer():
     assert optimizer.steps == 0
 
 
+def test_augmentation_is_compiled_before_training():
+    from fastconv.commands.warmup import compile_kernels
+
+    model, optimizer, augment = fc.Sequential(fc.Flatten(), fc.Linear(30, 3)), fc.SGD(), fc.augment.Augment(rotate=9)
+    compile_kernels(model, (1, 5, 6), optimizer, [8, 4], [], augment)
+    images, late = np.zeros((20, 1, 5, 6), np.uint8), []
+    with common.runtime.tell_before_compiling(lambda: late.append("compiled")):
+        model.fit(images, np.arange(20) % 3, 1, 8, optimizer, verbose=False, augment=augment)
+    assert not late
+
+
 # ------------------------------------------------------------------------------------------------------------- notices
 
 

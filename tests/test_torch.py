@@ -5,6 +5,7 @@ import pytest
 from cases import CONVOLUTIONS, POOLINGS, SPECIAL, each_float, parametrize
 
 import fastconv as fc
+from fastconv import blocks
 from fastconv import functional as F
 
 torch = pytest.importorskip("torch")
@@ -547,3 +548,25 @@ def test_training_in_float32_is_as_near_to_the_truth_as_torch():
     comp, ref = (abs(train(weights, 50, np.float32, *SGD)[1] - truth).max() for train in (train_ours, train_theirs))
     assert comp < 10 * ref
     assert comp < 1e-3
+
+
+# ------------------------------------------------------------------------------------------------------ augmentation
+
+
+@each_float
+def test_augmentation_reads_pixels_as_grid_sample_does(dtype, rng):
+    """Outside an image both read zeros; places are rounded, and a pixel apart values differ by up to 255."""
+    images, index = rng.integers(0, 256, (17, 2, 9, 12)).astype(np.uint8), np.arange(17)
+    options = fc.augment.Augment(rotate=180, scale=(0.5, 2), shear=30, shift=3, crop=2, flip=True)
+    packing = fc.augment.Augmentation(options, (2, 9, 12), index, 4).of_epoch(1)
+    out = packing(images, np.tile(np.arange(256, dtype=dtype), (2, 1)), blocks.empty(images.shape, dtype))
+    table, _ = packing.draw(index)
+    rows, columns = np.mgrid[:9, :12]
+    place = table[:, :6].reshape(17, 2, 3) @ np.stack([columns, rows, np.ones((9, 12))]).reshape(3, -1)
+    grid = 2 * place / np.array([11, 8])[:, None] - 1
+    ref = torch.nn.functional.grid_sample(
+        torch.tensor(images.astype(dtype)),
+        torch.tensor(grid.transpose(0, 2, 1).reshape(17, 9, 12, 2).astype(dtype)),
+        align_corners=True,
+    )
+    np.testing.assert_allclose(blocks.unpack(out), ref, atol=255 * 60 * np.finfo(dtype).eps)
