@@ -75,7 +75,7 @@ def as_float(operation: str, name: str, array: object, dtype: np.typing.DTypeLik
 
 
 def read_only_planes(images: np.ndarray) -> np.ndarray:
-    """View (N, C, H, W) or (N, features) as (N, C, S), never to be written to."""
+    """View (N, C, H, W), (N, C, L) or (N, features) as (N, C, S), never to be written to."""
     # Whether the caller's array can be written to would otherwise be one more signature to compile.
     view = images.reshape(images.shape[0], images.shape[1], -1)
     view.flags.writeable = False

@@ -216,7 +216,7 @@ class Sequential(Layer):
 
         Parameters
         ----------
-        x : uint8 or this model's dtype, (N, C, H, W) or (N, features), contiguous
+        x : uint8 or this model's dtype, (N, C, H, W), (N, C, L) or (N, features), contiguous
         index : int64[n], in range
         training : bool
         pack : function with the arguments of ``blocks.pack_pixels``
@@ -284,7 +284,7 @@ class Sequential(Layer):
 
         Parameters
         ----------
-        x : (N, C, H, W) or (N, features)
+        x : (N, C, H, W), (N, C, L) or (N, features)
             uint8 images are normalised by ``normalization``; floats are taken as they are.
         training : bool
             Keep what ``backward`` needs, and let dropout drop.
@@ -348,7 +348,7 @@ class Sequential(Layer):
 
         Parameters
         ----------
-        x : uint8 or float, (N, C, H, W) or (N, features)
+        x : uint8 or float, (N, C, H, W), (N, C, L) or (N, features)
         batch_size : int
             Affects memory and speed alone: an image's result does not depend on its batch.
         """
@@ -363,7 +363,7 @@ class Sequential(Layer):
 
         Parameters
         ----------
-        x : uint8 or float, (N, C, H, W) or (N, features)
+        x : uint8 or float, (N, C, H, W), (N, C, L) or (N, features)
         y : int[N]
             Labels from 0 to classes - 1.
         batch_size : int

@@ -194,7 +194,7 @@ class Layer:
 
         Parameters
         ----------
-        shape : (N, C, H, W) or (N, features)
+        shape : (N, C, H, W), (N, C, L) or (N, features)
         work : Workspace
 
         Raises
@@ -313,7 +313,7 @@ class Layer:
 
         Parameters
         ----------
-        x : (N, C, H, W) or (N, features)
+        x : (N, C, H, W), (N, C, L) or (N, features)
             Converted to the layer's dtype.
         training : bool
             Keep what ``backward`` needs, and let dropout drop.

@@ -115,7 +115,8 @@ class ConvTranspose2d(Layer):
         work.no_bias, work.no_input_bias = (
             np.zeros(channels, work.dtype) for channels in (self.out_channels, self.in_channels)
         )
-        work.last = np.zeros((1, *work.dx.array.shape[1:]), work.dtype)
+        work.last = work.empty((1, *shape[1:])).array
+        work.last[...] = 0
         work.weight_shares = work.shares(self.weight, count)
         work.bias_shares = (
             work.shares(self.bias, count) if self.bias else np.empty((count, self.out_channels), work.dtype)

@@ -48,7 +48,7 @@ def fit(
     ----------
     model : Sequential
         Its last layer gives what the loss takes: one logit a class.
-    x : uint8 or float, (N, C, H, W) or (N, features)
+    x : uint8 or float, (N, C, H, W), (N, C, L) or (N, features)
         uint8 images stay uint8 until the first kernel, which normalises them by ``model.normalization``.
     y : int[N]
         Labels from 0 to classes - 1, or whatever else the loss takes.

@@ -19,7 +19,7 @@ def train_step(model: Sequential, loss: Loss, optimizer: Optimizer, x: np.ndarra
     model : Sequential
     loss : Loss
     optimizer : Optimizer
-    x : uint8 or float, (N, C, H, W) or (N, features)
+    x : uint8 or float, (N, C, H, W), (N, C, L) or (N, features)
     y : int[N] labels, or whatever else the loss takes
 
     Raises
