@@ -72,7 +72,7 @@ COSTS: dict[str, Callable[..., Cost]] = {
     "sum_shares": lambda arrays, tasks, like, B: Cost(_elements(tasks) * B, _elements(tasks) * (B + 1) * like.itemsize),
     "max_pool2d_forward": lambda x, y, place, *geometry: Cost(0, _bytes(x, y, place)),
     "max_pool2d_backward": lambda dy, place, y, dx, *rest: Cost(0, _bytes(dy, place, y, dx)),
-    "cross_entropy": lambda z, labels, smoothing, dz, losses, hits: Cost(0, _bytes(z, labels, dz, losses, hits)),
+    "cross_entropy": lambda z, labels, smoothing, weights, divisor, *out: Cost(0, _bytes(z, labels, weights, *out)),
     "sgd": lambda arrays, tasks, like, *numbers: Cost(6 * _elements(tasks), 5 * _elements(tasks) * like.itemsize),
 }
 
