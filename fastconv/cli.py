@@ -17,6 +17,7 @@ from fastconv.commands.interrupts import Interrupted, Interrupts
 
 EPOCHS, BATCH_SIZE, VALIDATION = 20, 64, 0.1
 MODEL, OPTIMIZER, SCHEDULE = "lenet5", "sgd", "one-cycle"
+MODELS = "lenet5, lenet_seed, digitnet, vgg_small, resnet20, resnet32, resnet56 or mobilenet_small"
 PRESETS = ("digits", "fashion", "cifar")  # of fastconv.augment
 
 DESCRIPTION = "Train and use convolutional networks on the cores of this machine."
@@ -109,7 +110,7 @@ def _image_shape(text: str) -> tuple[int, int, int]:
 def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", nargs="?", metavar="DATA", help="labelled images (default: the built-in digits)")
     parser.add_argument("--test", metavar="TEST", help="images to write a submission for")
-    parser.add_argument("--model", default=MODEL, metavar="NAME", help="lenet5 or lenet_seed (default: %(default)s)")
+    parser.add_argument("--model", default=MODEL, metavar="NAME", help=f"{MODELS} (default: %(default)s)")
     parser.add_argument(
         "--epochs",
         type=_whole(1),
@@ -198,7 +199,7 @@ def _add_optimizer(parser: argparse.ArgumentParser) -> None:
 
 def _add_lr_find(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", nargs="?", metavar="DATA", help="labelled images (default: the built-in digits)")
-    parser.add_argument("--model", default=MODEL, metavar="NAME", help="lenet5 or lenet_seed (default: %(default)s)")
+    parser.add_argument("--model", default=MODEL, metavar="NAME", help=f"{MODELS} (default: %(default)s)")
     _add_optimizer(parser)
     parser.add_argument(
         "--batch-size", type=_whole(1), default=BATCH_SIZE, metavar="N", help="images in a step (default: %(default)s)"
@@ -248,6 +249,9 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_warmup(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "models", nargs="*", default=[MODEL], metavar="MODEL", help=f"networks to compile for (default: {MODEL})"
+    )
     _add_threads(parser)
 
 

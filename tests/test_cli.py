@@ -408,10 +408,17 @@ def test_bench_compares_before_it_times(capsys, monkeypatch):
 def test_warmup_says_how_long_it_took(capsys, monkeypatch):
     from fastconv.commands import warmup
 
-    monkeypatch.setattr(warmup.models, "NAMES", ("lenet5",))
-    monkeypatch.setattr(warmup.optim, "NAMES", ("sgd",))
+    monkeypatch.setattr(warmup, "_LARGEST", 32)
     assert main(["warmup"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("ready: every kernel of lenet5 in ")
+    monkeypatch.setattr(warmup.optim, "NAMES", ("sgd",))
+    assert main(["warmup", "lenet_seed", "mobilenet_small"]) == 0
+    assert "every kernel of lenet_seed and mobilenet_small in " in capsys.readouterr().out
+
+
+def test_warmup_of_an_unknown_model_names_those_there_are(capsys):
+    assert main(["warmup", "lenet5", "lenet6"]) == 2
+    assert "MODEL: expected some of lenet5, lenet_seed" in capsys.readouterr().err
 
 
 def test_warming_up_changes_neither_model_nor_optimizer():
