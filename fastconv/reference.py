@@ -743,19 +743,6 @@ def interpolate_backward(
     return dx
 
 
-def zero_pad2d(x: np.ndarray, left: int, right: int, top: int, bottom: int) -> np.ndarray:
-    """Put zeros around images: equation (57), float[N, C, H, W]."""
-    N, C, H, W = x.shape
-    y = np.zeros((N, C, H + top + bottom, W + left + right), x.dtype)
-    y[:, :, top : top + H, left : left + W] = x
-    return y
-
-
-def zero_pad2d_backward(dy: np.ndarray, left: int, right: int, top: int, bottom: int) -> np.ndarray:
-    """Cut the frame off again: equation (58)."""
-    return dy[:, :, top : dy.shape[2] - bottom, left : dy.shape[3] - right]
-
-
 # ----------------------------------------------------------------------------------- linear, ReLU, softmax, losses
 
 

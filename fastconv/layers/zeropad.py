@@ -1,4 +1,4 @@
-"""The layer that frames images with zeros.  Its loops are in kernels/fastconv_kernels/zeropad.py."""
+"""The layer that frames images with zeros.  Its loops are in kernels/fastconv_kernels/padding.py."""
 
 from operator import index
 from typing import Any
@@ -7,13 +7,13 @@ from fastconv import shapes
 from fastconv.blocks import Blocks
 from fastconv.layers.base import Layer, Workspace
 from fastconv.shapes import Shape, ShapeError
-from fastconv_kernels import zeropad
+from fastconv_kernels.padding import Padding
 
 
 class ZeroPad2d(Layer):
     """Put zeros around images: (N, C, H, W) to (N, C, H + top + bottom, W + left + right).
 
-    Equations (57) and (58) of docs/backprop.md.
+    Equations (60) and (61) of docs/backprop.md.
 
     Parameters
     ----------
@@ -49,18 +49,17 @@ class ZeroPad2d(Layer):
         left, right, top, bottom = self.padding
         out = n, c, height + top + bottom, width + left + right
         work.y, work.dx = work.empty(out), work.empty(shape)
+        work.frame = Padding(shape[2:], ((top, bottom), (left, right)), "constant", 0, work.dtype)
         return out
 
     def forward_blocks(self, x: Blocks, work: Workspace, training: bool) -> Blocks:
-        """Write equation (57)."""
-        left, _, top, _ = self.padding
-        zeropad.shifted(x.array, top, left, work.y.array)
+        """Write equation (60)."""
+        work.frame.forward(x.array, work.y.array)
         return work.y
 
     def backward_blocks(self, dy: Blocks, work: Workspace, need_dx: bool) -> Blocks | None:
-        """Return equation (58)."""
+        """Return equation (61)."""
         if not need_dx:
             return None
-        left, _, top, _ = self.padding
-        zeropad.shifted(dy.array, -top, -left, work.dx.array)
+        work.frame.backward(dy.array, work.dx.array)
         return work.dx

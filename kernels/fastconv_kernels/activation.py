@@ -14,6 +14,7 @@ again, not stored, on the way back (Salmon et al. 2011, "Parallel random numbers
 
 import numpy as np
 
+from fastconv_kernels.counter import random_bits
 from fastconv_kernels.crew import prange
 from fastconv_kernels.runtime import kernel
 from fastconv_kernels.tile import LANES, full, gated, rectified, store, times, vectors, where_equal
@@ -46,17 +47,6 @@ def relu_backward(crew, dy, y, dx):
             store(kept, dx, (b, s), 0, 1, 1, 1, 1)
 
 
-@kernel(parallel=False)
-def _hash(key, number):
-    """Mix a key and a number to 64 random bits: the finaliser of SplitMix64 (Steele et al. 2014), twice."""
-    z = key + number * np.uint64(0x9E3779B97F4A7C15)
-    for _ in range(2):
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        z = z ^ (z >> np.uint64(31))
-    return z
-
-
 @kernel()
 def dropout(crew, x, y, key, threshold, scale):
     """Write equation (30) into ``y``; the same call with dy and dx is its gradient.
@@ -82,7 +72,7 @@ def dropout(crew, x, y, key, threshold, scale):
         for s in range(S):
             for lane in range(LANES):
                 number = np.uint64((b * LANES + lane) * S + s)
-                keep = _hash(key, number) >= threshold
+                keep = random_bits(key, number) >= threshold
                 y[b, s, lane] = x[b, s, lane] * factor if keep else x.dtype.type(0)
 
 
@@ -106,7 +96,7 @@ def dropout_channels(crew, x, y, key, threshold, scale):
         b, c = task // C, task % C
         factor = full(x, x.dtype.type(scale), 1, 1)
         for lane in range(LANES):
-            keep = _hash(key, np.uint64((b * LANES + lane) * C + c)) >= threshold
+            keep = random_bits(key, np.uint64((b * LANES + lane) * C + c)) >= threshold
             y[b, c, 0, lane] = 1 if keep else 0
         kept = vectors(y, (b, c, 0), 2, 1, 1)
         for s in range(S):
