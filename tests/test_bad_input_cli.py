@@ -45,6 +45,8 @@ def folder(tmp_path, monkeypatch, threads):
     digits = data.load()
     npz("good.npz", digits.images[::200], digits.labels[::200])
     npz("small.npz", images(40, 20), np.arange(40) % 10)
+    npz("tiny.npz", images(40, 9), np.arange(40) % 10)
+    npz("wide.npz", images(40, 28)[..., :20, :], np.arange(40) % 10)
     npz("unlabelled.npz", images(5))
     npz("one_class.npz", images(5), np.zeros(5, np.int64))
     npz("gap.npz", images(5), np.array([0, 1, 2, 3, 10**9]))
@@ -110,7 +112,7 @@ TABLE = [
     ([*TRAIN, "--seed", "-1"], "--seed: expected a whole number of at least 0, got '-1'"),
     ([*TRAIN, "--threads", "0"], "--threads: expected a whole number of at least 1, got '0'"),
     ([*TRAIN, "--threads", "100000"], "--threads: expected a whole number from 1 to", "got 100000"),
-    ([*TRAIN, "--model", "vgg"], "--model: expected one of lenet5, lenet_seed, got 'vgg'"),
+    ([*TRAIN, "--model", "vgg"], "--model: expected one of lenet5, lenet_seed", "got 'vgg'"),
     ([*TRAIN, "--optimizer", "sdg"], "optimizer: expected one of sgd, adam, adamw, rmsprop, lion, got 'sdg'"),
     (
         [*TRAIN, "--schedule", "up"],
@@ -142,7 +144,8 @@ TABLE = [
     (["train", "one_class.npz"], "one_class.npz: expected at least two classes, got label 0 alone"),
     (["train", "gap.npz"], "gap.npz: expected labels from 0 upwards without gaps, got label 1000000000 in 5 images"),
     (["train", "one.npz", "--val", "0.5"], "one.npz"),
-    (["train", "small.npz"], "small.npz: its images of 1x20x20 do not fit lenet5", "layer 7", "linear"),
+    (["train", "tiny.npz"], "tiny.npz: its images of 1x9x9 do not fit lenet5", "image_size of at least 12, got 9"),
+    (["train", "wide.npz"], "wide.npz: its images of 1x20x28 do not fit lenet5", "expected square images, got 20x28"),
     ([*TRAIN, "--test", "nowhere.csv"], "nowhere.csv: there is no such file"),
     ([*TRAIN, "--test", "empty.csv"], "empty.csv", "empty file"),
     ([*TRAIN, "--test", "small.npz"], "small.npz: expected images of 1x28x28 as in good.npz, got 1x20x20"),

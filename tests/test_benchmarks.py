@@ -41,7 +41,7 @@ from benchmarks.peers import fastconv_net
 from fastconv_kernels.runtime import INTERPRETED
 
 TINY = {
-    "accuracy": ["--seeds", "0", "--held-out", "0.05", "--goal", "0.1"],
+    "time_to_accuracy": ["--seeds", "0", "--held-out", "0.05", "--goal", "0.1"],
     "busy": ["--batch", "16", "--rounds", "1", "--seconds", "0"],
     "denormals": ["--batch", "16", "--seconds", "0"],
     "kernels": ["--batch", "2", "--seconds", "0"],
@@ -56,7 +56,7 @@ CONVOLUTIONS = ["--rounds", "1", "--seconds", "0", "--only", "1 to 6,"]
 # fastconv once more, under another name: who the others are matters to their own tests alone.
 AGAIN = Library("fastconv_net", "PyTorch again")
 EXPECTED = {
-    "accuracy": ["| 0 ", "| mean ", "| worst ", "kernels from their cache"],
+    "time_to_accuracy": ["| 0 ", "| mean ", "| worst ", "kernels from their cache"],
     "busy": ["| quiet ", "| one core busy elsewhere "],
     "denormals": ["| ordinary ", "| denormal ", "ratio (range)"],
     "kernels": ["| convolution 2, to the filters ", "| packing and normalising uint8 ", "GFLOP/s at best"],

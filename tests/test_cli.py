@@ -435,10 +435,10 @@ def test_augmentation_is_compiled_before_training():
     from fastconv.commands.warmup import compile_kernels
 
     model, optimizer, augment = fc.Sequential(fc.Flatten(), fc.Linear(30, 3)), fc.SGD(), fc.augment.Augment(rotate=9)
-    compile_kernels(model, (1, 5, 6), optimizer, [8, 4], [], augment)
+    compile_kernels(model, (1, 5, 6), optimizer, [8, 4], [], augment=augment)
     images, late = np.zeros((20, 1, 5, 6), np.uint8), []
     with common.runtime.tell_before_compiling(lambda: late.append("compiled")):
-        model.fit(images, np.arange(20) % 3, 1, 8, optimizer, verbose=False, augment=augment)
+        model.fit(images, np.arange(20) % 3, 1, 8, optimizer=optimizer, verbose=False, augment=augment)
     assert not late
 
 

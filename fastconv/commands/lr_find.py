@@ -4,12 +4,12 @@ import argparse
 
 import numpy as np
 
-from fastconv import data, models, terminal
+from fastconv import data, terminal
 from fastconv.commands.common import CompilingNotice, say_machine, use_threads
 from fastconv.commands.errors import UsageError
 from fastconv.commands.interrupts import Interrupts
 from fastconv.commands.labels import labels_of
-from fastconv.commands.model_file import classes_for
+from fastconv.commands.model_file import new_model
 from fastconv.training import lr_find
 from fastconv.training.normalize import normalization_of
 
@@ -22,8 +22,7 @@ def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
     say_machine()
     dataset = data.load(arguments.data)
     labels = labels_of(dataset)
-    model = models.create_for(arguments.model, dataset.images.shape[1:], dataset.num_classes, arguments.seed)
-    classes_for(model, arguments.model, dataset)
+    model = new_model(arguments.model, dataset, arguments.seed)
     model.normalization = normalization_of(dataset.images, np.arange(len(dataset)))
     with CompilingNotice():
         found = lr_find(

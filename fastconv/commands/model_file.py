@@ -63,6 +63,31 @@ def _recorded_shape(config: Path) -> Shape | None:
         return None
 
 
+def new_model(name: str, dataset: Dataset, seed: int) -> Sequential:
+    """Return an untrained model of that name for the images and the classes of a dataset.
+
+    Raises
+    ------
+    UsageError
+        If there is no such model, or it cannot take them.
+    """
+    if name not in models.NAMES:
+        raise UsageError(f"--model: expected one of {', '.join(models.NAMES)}, got {name!r}")
+    try:
+        model = models.create_for(name, dataset.images.shape[1:], dataset.num_classes, seed)
+    except ValueError as error:
+        raise _misfit(name, dataset, error) from error
+    classes_for(model, name, dataset)
+    return model
+
+
+def _misfit(name: str, dataset: Dataset, error: ValueError) -> UsageError:
+    size = "x".join(map(str, dataset.images.shape[1:]))
+    return UsageError(
+        f"{dataset.source}: its images of {size} do not fit {name} ({error}); resize them, or use another model"
+    )
+
+
 def classes_for(model: Sequential, name: str, dataset: Dataset) -> int:
     """Return how many classes a model tells apart in the images of a dataset.
 
@@ -75,9 +100,7 @@ def classes_for(model: Sequential, name: str, dataset: Dataset) -> int:
     try:
         shape = model.output_shape((1, *dataset.images.shape[1:]))
     except ShapeError as error:
-        raise UsageError(
-            f"{dataset.source}: its images of {size} do not fit {name} ({error}); resize them, or use another model"
-        ) from error
+        raise _misfit(name, dataset, error) from error
     if len(shape) != 2:
         raise UsageError(f"{name}: expected one output a class, got outputs of shape {shape[1:]} for images of {size}")
     return shape[1]

@@ -15,7 +15,7 @@ from fastconv.commands.errors import UsageError
 from fastconv.commands.interrupts import Interrupted, Interrupts
 from fastconv.commands.labels import labels_of
 from fastconv.commands.machine import describe_machine
-from fastconv.commands.model_file import classes_for
+from fastconv.commands.model_file import new_model
 from fastconv.commands.warmup import compile_kernels
 from fastconv.data import Dataset
 from fastconv.losses import CrossEntropyLoss, Loss
@@ -97,8 +97,7 @@ def _read(arguments: argparse.Namespace) -> _Job:
     dataset = data.load(arguments.data, size=arguments.size)
     labels = labels_of(dataset)
     _check_classes(dataset)
-    model = models.create_for(arguments.model, dataset.images.shape[1:], dataset.num_classes, arguments.seed)
-    classes_for(model, arguments.model, dataset)
+    model = new_model(arguments.model, dataset, arguments.seed)
     channels, *size = dataset.images.shape[1:]
     test = None
     if arguments.test is not None:
