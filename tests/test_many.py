@@ -58,9 +58,22 @@ def test_a_copy_trains_on_its_own_memory(duplicate):
         np.testing.assert_array_equal(value, twin.state_dict()[name])
 
 
-def test_a_copied_layer_differentiates_into_its_own_memory(rng):
-    layer = fc.Conv2d(1, 2, 3)
-    x = rng.standard_normal((2, 1, 5, 5)).astype(np.float32)
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (fc.Conv2d(1, 2, 3), (2, 1, 5, 5)),
+        (fc.Conv2d(32, 32, 3, padding=1), (2, 32, 16, 16)),  # in pieces
+        (fc.Conv1d(2, 3, 3), (2, 2, 9)),
+        (fc.ConvTranspose2d(2, 3, 3), (2, 2, 4, 4)),
+        (fc.BatchNorm2d(2), (2, 2, 3, 3)),
+        (fc.GroupNorm(1, 2), (2, 2, 3, 3)),
+        (fc.LayerNorm((2, 3, 3)), (2, 2, 3, 3)),
+        (fc.PReLU(), (2, 2, 3, 3)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_copied_layer_differentiates_into_its_own_memory(layer, shape, rng):
+    x = rng.standard_normal(shape).astype(np.float32)
     y = layer.forward(x, training=True)
     layer.backward(np.ones_like(y))
     before = layer.weight.grad.copy()

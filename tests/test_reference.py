@@ -42,7 +42,7 @@ def test_imports_nothing_of_fastconv():
             modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             modules.add(node.module)
-    assert modules == {"numpy", "collections.abc"}
+    assert modules == {"numpy", "collections.abc", "math"}
 
 
 class TestConv2d:

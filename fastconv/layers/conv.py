@@ -72,7 +72,7 @@ class Convolution(Layer):
         work.backward = convolution.backward(geometry, shape[0], work.forward)
         count = work.y.array.shape[0]
         work.no_bias = np.zeros(self.out_channels, work.dtype)
-        work.weight_shares = work.shares(self.weight, count).reshape(count, *self.filters)
+        work.weight_shares = work.shares(self.weight, count)
         work.bias_shares = (
             work.shares(self.bias, count) if self.bias else np.empty((count, self.out_channels), work.dtype)
         )
@@ -98,7 +98,8 @@ class Convolution(Layer):
         if (work.relu or self.bias) and not work.gated:
             bias_backward(planes(dy.array), planes(work.y.array), work.relu, work.bias_shares)
         dx = (work.dpadded if work.around else work.dx).array if need_dx else None
-        work.backward(dy.array, work.x.array, self.weight.value.reshape(self.filters), work.weight_shares, dx)
+        shares = work.weight_shares.reshape(-1, *self.filters)
+        work.backward(dy.array, work.x.array, self.weight.value.reshape(self.filters), shares, dx)
         work.sum_shares()
         if need_dx and work.around:
             work.around.backward(dx, work.dx.array)

@@ -33,7 +33,7 @@ class _ImageNorm(Layer):
         work.mean, work.rstd = (np.empty((count, groups, LANES), work.dtype) for _ in range(2))
         work.ones, work.zeros = np.ones(scales, work.dtype), np.zeros(scales, work.dtype)
         work.dgamma, work.dbeta = (
-            np.empty((count, scales), work.dtype) if each is None else work.shares(each, count).reshape(count, scales)
+            np.empty((count, scales), work.dtype) if each is None else work.shares(each, count)
             for each in (self.weight, self.bias)
         )
 
@@ -50,7 +50,7 @@ class _ImageNorm(Layer):
         """Write equation (102) into the gradients and return (103), in the memory of ``dy``."""
         gamma = work.ones if self.weight is None else self.weight.value.reshape(-1)
         upstream, seen = dy.array.reshape(work.view), work.x.array.reshape(work.view)
-        sums = work.dgamma, work.dbeta
+        sums = (shares.reshape(work.view[:2]) for shares in (work.dgamma, work.dbeta))
         groupnorm.group_norm_backward(upstream, seen, dy.n, gamma, work.mean, work.rstd, *sums)
         work.sum_shares()
         return dy if need_dx else None

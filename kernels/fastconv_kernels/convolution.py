@@ -60,9 +60,17 @@ def backward(geometry, images, forward):
     if isinstance(filters, pieces.BackwardFilter) and isinstance(inputs, pieces.BackwardInput):
         return pieces.Backward(geometry, forward, filters, inputs)
 
-    def run(dy, x, k, shares, dx):
-        filters(dy, x, shares)
-        if dx is not None:
-            inputs(dy, k, dx)
+    return _Each(filters, inputs)
 
-    return run
+
+class _Each:
+    """Both gradients, one after the other; an object, so that a copy of it has memory of its own."""
+
+    def __init__(self, filters, inputs):
+        self._filters, self._inputs = filters, inputs
+
+    def __call__(self, dy, x, k, shares, dx):
+        """Write equation (2) into ``shares``, and equation (3) into ``dx`` unless that is None."""
+        self._filters(dy, x, shares)
+        if dx is not None:
+            self._inputs(dy, k, dx)

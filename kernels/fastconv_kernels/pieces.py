@@ -157,8 +157,7 @@ class BackwardInput:
         self._dy = memory.empty((1, filters, *extent, LANES), geometry.dtype)
         self._dx = memory.empty((1, channels, *piece, LANES), geometry.dtype)
         self._run = make(geometry._replace(image=piece, output=extent, padding=around))
-        rows, columns = (slice(-first, -first + size) for first, size in zip(self._offset, piece, strict=True))
-        self.inner_dy = self._dy[:, :, rows, columns]  # without what is around, if the output has the input's size
+        self._inner = tuple(slice(-first, -first + size) for first, size in zip(self._offset, piece, strict=True))
 
     def __call__(self, dy, k, dx, bias=None, relu=False):
         """Write equation (3), plus ``bias``, and max(0, that) if ``relu``, into ``dx``."""
@@ -168,6 +167,10 @@ class BackwardInput:
     def cut(self, dy):
         """Cut the gradient, for ``of_pieces``."""
         cut(dy, self._images, self._grid, self._step, self._offset, self._dy)
+
+    def inner(self):
+        """Return the pieces that were cut without what is around them, if the output has the input's size."""
+        return self._dy[:, :, *self._inner]
 
     def of_pieces(self, k, dx, bias=None, relu=False):
         """Write equation (3) of the gradient that was cut into ``dx``, as a call does."""
@@ -221,7 +224,7 @@ class Backward:
         together = self._same and dx is not None
         if together:
             self._inputs.cut(dy)
-            self._filters.dy[...] = self._inputs.inner_dy
+            self._filters.dy[...] = self._inputs.inner()
         else:
             self._filters.cut(dy)
         self._filters.of_pieces(self._forward.x, shares)
