@@ -65,7 +65,7 @@ def _row(name: str, accuracy: str, runs: Sequence[Run], of: Callable[[list[float
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run every seed, print the table, and write it into the page if asked to."""
-    parser = machine.parser("accuracy", __doc__)
+    parser = machine.parser("time_to_accuracy", __doc__)
     parser.add_argument("--data", metavar="FILE", help="labelled digits, such as train.csv.gz (the built-in ones)")
     parser.add_argument("--seeds", type=int, nargs="+", default=range(5), help="one process each (0 to 4)")
     parser.add_argument("--held-out", default="0.1", metavar="SHARE", help="of the images, to evaluate on (0.1)")
@@ -85,7 +85,7 @@ Goal {options.goal} of {held_out:,} held-out images; {trained:,} to train on. Th
 {stages}.
 {machine.describe()}.
 """
-    machine.publish("accuracy", block, options.write)
+    machine.publish("time_to_accuracy", block, options.write)
     return 0
 
 

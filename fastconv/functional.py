@@ -16,11 +16,15 @@ from fastconv.layers import (
     AdaptiveAvgPool2d,
     AdaptiveMaxPool2d,
     AvgPool2d,
+    BatchNorm1d,
+    BatchNorm2d,
     Conv1d,
     Conv2d,
     ConvTranspose2d,
+    GroupNorm,
     Hardswish,
     Layer,
+    LayerNorm,
     LeakyReLU,
     Linear,
     MaxPool2d,
@@ -341,6 +345,98 @@ def interpolate(
     return _apply(Upsample(size, scale_factor, mode, align_corners), x)
 
 
+def _affine(operation: str, layer: Layer, weight: np.ndarray | None, bias: np.ndarray | None) -> Layer:
+    """Give a normalisation its scale and shift; 1 and 0 where there are none."""
+    for name, given in (("weight", weight), ("bias", bias)):
+        parameter = getattr(layer, name)
+        if given is None or parameter is None:
+            continue
+        array = blocks.as_float(operation, name, given)
+        if array.shape != parameter.shape:
+            raise ShapeError(f"{operation}: expected {name} of shape {parameter.shape}, got {array.shape}")
+        parameter.value = array
+    return layer
+
+
+def batch_norm(
+    x: np.ndarray,
+    running_mean: np.ndarray | None = None,
+    running_var: np.ndarray | None = None,
+    weight: np.ndarray | None = None,
+    bias: np.ndarray | None = None,
+    eps: float = 1e-5,
+) -> np.ndarray:
+    """Normalise each channel by given statistics, or by the batch's own.  Equation (35) of docs/backprop.md.
+
+    Parameters
+    ----------
+    x : float[N, C, H, W] or float[N, C]
+    running_mean, running_var : float[C] or None
+        Both, or neither for the batch's own.
+    weight, bias : float[C] or None
+        By default 1 and 0.
+    eps : float
+
+    Returns
+    -------
+    float of the shape of x
+
+    Raises
+    ------
+    ShapeError, TypeError, ValueError
+        If the arrays do not belong together or do not hold real numbers.
+    """
+    (x,) = _together("batch_norm", x=x)
+    if x.ndim not in (2, 4):
+        raise ShapeError(f"batch_norm: expected x of shape (N, C, H, W) or (N, C), got {x.shape}")
+    if (running_mean is None) != (running_var is None):
+        raise ValueError("batch_norm: expected running_mean and running_var, or neither, got one of them")
+    make = BatchNorm2d if x.ndim == 4 else BatchNorm1d
+    layer = make(x.shape[1], eps, track_running_stats=running_mean is not None)
+    _affine("batch_norm", layer.to(x.dtype), weight, bias)
+    for name, given, mine in (
+        ("running_mean", running_mean, layer.running_mean),
+        ("running_var", running_var, layer.running_var),
+    ):
+        if given is not None:
+            array = blocks.as_float("batch_norm", name, given)
+            if array.shape != mine.shape:
+                raise ShapeError(f"batch_norm: expected {name} of shape {mine.shape}, got {array.shape}")
+            mine[...] = array
+    return layer.forward(x)
+
+
+def group_norm(
+    x: np.ndarray,
+    num_groups: int,
+    weight: np.ndarray | None = None,
+    bias: np.ndarray | None = None,
+    eps: float = 1e-5,
+) -> np.ndarray:
+    """Normalise groups of channels, image by image; arguments and errors as in ``GroupNorm``.
+
+    ``weight`` and ``bias`` are float[C] or None, by default 1 and 0.
+    """
+    (x,) = _together("group_norm", x=x)
+    channels = blocks.check_batch("group_norm", x).shape[1]
+    return _affine("group_norm", GroupNorm(num_groups, channels, eps).to(x.dtype), weight, bias).forward(x)
+
+
+def layer_norm(
+    x: np.ndarray,
+    normalized_shape: int | tuple[int, ...],
+    weight: np.ndarray | None = None,
+    bias: np.ndarray | None = None,
+    eps: float = 1e-5,
+) -> np.ndarray:
+    """Normalise all values of an image, image by image; arguments and errors as in ``LayerNorm``.
+
+    ``weight`` and ``bias`` are float[normalized_shape] or None, by default 1 and 0.
+    """
+    (x,) = _together("layer_norm", x=x)
+    return _affine("layer_norm", LayerNorm(normalized_shape, eps).to(x.dtype), weight, bias).forward(x)
+
+
 def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
     """Return x W^T + b.  Equation (11) of docs/backprop.md.
 
@@ -495,6 +591,7 @@ __all__ = [
     "adaptive_avg_pool2d",
     "adaptive_max_pool2d",
     "avg_pool2d",
+    "batch_norm",
     "binary_cross_entropy_with_logits",
     "conv1d",
     "conv2d",
@@ -503,10 +600,12 @@ __all__ = [
     "cross_entropy",
     "elu",
     "gelu",
+    "group_norm",
     "hardswish",
     "huber_loss",
     "interpolate",
     "l1_loss",
+    "layer_norm",
     "leaky_relu",
     "linear",
     "log_softmax",

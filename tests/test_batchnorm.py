@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastconv as fc
+from fastconv import functional as F
 from fastconv import reference
 from fastconv.layers.base import Workspace
 from fastconv.layers.batchnorm import Folded
@@ -220,6 +221,31 @@ def test_statistics_travel_with_the_model(tmp_path, rng):
 def test_what_is_wrong_is_said(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+@each_float
+@parametrize(SHAPES)
+def test_the_stateless_form(case, dtype, rng):
+    x, layer = rng.standard_normal(case).astype(dtype), normalization(case, dtype, rng)
+    gamma, beta = layer.weight.value, layer.bias.value
+    np.testing.assert_array_equal(F.batch_norm(x, weight=gamma, bias=beta), layer.forward(x, training=True))
+    layer.running_mean[...], layer.running_var[...] = rng.standard_normal(case[1]), rng.uniform(0.5, 2, case[1])
+    statistics = layer.running_mean.copy(), layer.running_var.copy()
+    np.testing.assert_array_equal(F.batch_norm(x, *statistics, gamma, beta), layer(x), strict=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((np.zeros((2, 3, 4)),), r"expected x of shape \(N, C, H, W\) or \(N, C\), got \(2, 3, 4\)"),
+        ((np.zeros((2, 3)), np.zeros(3)), "expected running_mean and running_var, or neither, got one of them"),
+        ((np.zeros((2, 3)), np.zeros(3), np.ones(2)), r"expected running_var of shape \(3,\), got \(2,\)"),
+        ((np.zeros((2, 3)), None, None, np.ones(4)), r"expected weight of shape \(3,\), got \(4,\)"),
+    ],
+)
+def test_the_stateless_form_says_what_is_wrong(arguments, message):
+    with pytest.raises(ValueError, match=f"batch_norm: {message}"):
+        F.batch_norm(*arguments)
 
 
 def test_an_empty_batch_is_an_empty_batch():

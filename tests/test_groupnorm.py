@@ -5,6 +5,7 @@ import pytest
 from cases import each_float, parametrize
 
 import fastconv as fc
+from fastconv import functional as F
 from fastconv import reference
 from fastconv.layers.base import Workspace
 
@@ -45,6 +46,9 @@ def test_forward(case, dtype, rng):
     bound = 2e-4 if dtype == np.float32 else 1e-11
     np.testing.assert_allclose(y, expected, rtol=bound, atol=bound)
     np.testing.assert_array_equal(layer.forward(x, training=True), y)
+    arrays = layer.weight.value, layer.bias.value
+    stateless = F.layer_norm(x, shape[1:], *arrays) if groups is None else F.group_norm(x, groups, *arrays)
+    np.testing.assert_array_equal(stateless, y, strict=True)
 
 
 @parametrize({name: case for name, case in CASES.items() if name != "one value"})
@@ -98,6 +102,16 @@ def test_saved_and_loaded(case, tmp_path, rng):
         (lambda: fc.GroupNorm(3, 4), fc.ShapeError, "expected num_channels divisible by num_groups=3, got 4"),
         (lambda: fc.GroupNorm(2, 4, eps=-1), ValueError, "GroupNorm: expected eps above 0, got -1"),
         (lambda: fc.LayerNorm((2, 3)), fc.ShapeError, r"expected normalized_shape as features or \(C, H, W\)"),
+        (
+            lambda: F.group_norm(np.zeros((1, 4, 2, 2)), 2, np.ones(3)),
+            fc.ShapeError,
+            r"group_norm: expected weight of shape \(4,\), got \(3,\)",
+        ),
+        (
+            lambda: F.layer_norm(np.zeros((1, 4)), 4, bias=np.ones((4, 1))),
+            fc.ShapeError,
+            r"layer_norm: expected bias of shape \(4,\), got \(4, 1\)",
+        ),
         (
             lambda: fc.GroupNorm(2, 4)(np.zeros((1, 3, 2, 2))),
             fc.ShapeError,
