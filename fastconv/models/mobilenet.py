@@ -1,6 +1,7 @@
 """A small network of depthwise separable convolutions: Howard et al. 2017, arXiv:1704.04861."""
 
-from fastconv.layers import BatchNorm2d, Conv2d, Flatten, GlobalAvgPool2d, Layer, Linear, ReLU
+from fastconv.layers import Flatten, GlobalAvgPool2d, Linear
+from fastconv.models.blocks import convolved
 from fastconv.sequential import Sequential
 
 
@@ -15,16 +16,9 @@ def mobilenet_small(in_channels: int = 3, num_classes: int = 10, seed: int = 0) 
     seed : int
         What the initial weights are drawn from.
     """
-    layers: list[Layer] = [Conv2d(in_channels, 32, 3, padding=1, bias=False), BatchNorm2d(32), ReLU()]
+    layers = convolved(in_channels, 32)
     channels = 32
     for width, stride in ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1)):
-        layers += [
-            Conv2d(channels, channels, 3, stride, padding=1, groups=channels, bias=False),
-            BatchNorm2d(channels),
-            ReLU(),
-            Conv2d(channels, width, 1, bias=False),
-            BatchNorm2d(width),
-            ReLU(),
-        ]
+        layers += [*convolved(channels, channels, 3, stride, groups=channels), *convolved(channels, width, 1)]
         channels = width
     return Sequential(*layers, GlobalAvgPool2d(), Flatten(), Linear(channels, num_classes), seed=seed)

@@ -1,6 +1,7 @@
 """Residual networks for small images: He et al. 2016, arXiv:1512.03385, section 4.2."""
 
-from fastconv.layers import BatchNorm2d, Conv2d, Flatten, GlobalAvgPool2d, Layer, Linear, ReLU, Residual
+from fastconv.layers import BatchNorm2d, Conv2d, Flatten, GlobalAvgPool2d, Linear, ReLU, Residual
+from fastconv.models.blocks import convolved
 from fastconv.sequential import Sequential
 
 
@@ -29,7 +30,7 @@ def resnet56(in_channels: int = 3, num_classes: int = 10, seed: int = 0) -> Sequ
 
 
 def _resnet(blocks: int, in_channels: int, num_classes: int, seed: int) -> Sequential:
-    layers: list[Layer] = [Conv2d(in_channels, 16, 3, padding=1, bias=False), BatchNorm2d(16), ReLU()]
+    layers = convolved(in_channels, 16)
     channels = 16
     for width in (16, 32, 64):
         for number in range(blocks):
@@ -41,9 +42,7 @@ def _resnet(blocks: int, in_channels: int, num_classes: int, seed: int) -> Seque
 
 def _block(channels: int, width: int, stride: int) -> Residual:
     body = Sequential(
-        Conv2d(channels, width, 3, stride, padding=1, bias=False),
-        BatchNorm2d(width),
-        ReLU(),
+        *convolved(channels, width, 3, stride),
         Conv2d(width, width, 3, padding=1, bias=False),
         BatchNorm2d(width),
     )
