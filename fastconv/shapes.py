@@ -16,6 +16,13 @@ class ShapeError(ValueError):
     """An array or a layer has a shape that does not fit; the message gives what was expected and what came."""
 
 
+def count(operation: str, name: str, number: object) -> int:
+    """Return a number of things, at least 1; raises ShapeError if it is none."""
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise ShapeError(f"{operation}: expected {name} as a whole number of at least 1, got {number!r}")
+    return number
+
+
 def pair(value: int | Sequence[int], name: str, operation: str, least: int = 0) -> Pair:
     """Return ``value`` as (vertical, horizontal).
 

@@ -9,7 +9,7 @@ from fastconv.commands.common import CompilingNotice, say_machine, use_threads
 from fastconv.commands.errors import UsageError
 from fastconv.commands.interrupts import Interrupts
 from fastconv.commands.labels import labels_of
-from fastconv.commands.model_file import new_model
+from fastconv.commands.model_file import check_name, new_model
 from fastconv.training import lr_find
 from fastconv.training.normalize import normalization_of
 
@@ -18,6 +18,7 @@ _ROWS = 12
 
 def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
     """Say the losses at some of the rates, and the rate to try."""
+    check_name(arguments.model)
     use_threads(arguments.threads)
     say_machine()
     dataset = data.load(arguments.data)

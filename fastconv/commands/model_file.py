@@ -63,16 +63,20 @@ def _recorded_shape(config: Path) -> Shape | None:
         return None
 
 
+def check_name(name: str) -> None:
+    """Raise UsageError if there is no model of that name: before data are read, which may take a while."""
+    if name not in models.NAMES:
+        raise UsageError(f"--model: expected one of {', '.join(models.NAMES)}, got {name!r}")
+
+
 def new_model(name: str, dataset: Dataset, seed: int) -> Sequential:
     """Return an untrained model of that name for the images and the classes of a dataset.
 
     Raises
     ------
     UsageError
-        If there is no such model, or it cannot take them.
+        If it cannot take them.
     """
-    if name not in models.NAMES:
-        raise UsageError(f"--model: expected one of {', '.join(models.NAMES)}, got {name!r}")
     try:
         model = models.create_for(name, dataset.images.shape[1:], dataset.num_classes, seed)
     except ValueError as error:

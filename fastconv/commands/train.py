@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastconv import augment, data, models, optim, schedules, terminal
+from fastconv import augment, data, optim, schedules, terminal
 from fastconv.augment import Augment
 from fastconv.averaging import EMA
 from fastconv.commands.common import CompilingNotice, quoted, say_accuracy, say_machine, use_threads
@@ -15,7 +15,7 @@ from fastconv.commands.errors import UsageError
 from fastconv.commands.interrupts import Interrupted, Interrupts
 from fastconv.commands.labels import labels_of
 from fastconv.commands.machine import describe_machine
-from fastconv.commands.model_file import new_model
+from fastconv.commands.model_file import check_name, new_model
 from fastconv.commands.warmup import compile_kernels
 from fastconv.data import Dataset
 from fastconv.losses import CrossEntropyLoss, Loss
@@ -91,8 +91,7 @@ def _read(arguments: argparse.Namespace) -> _Job:
     for option, given in (("--early-stop", arguments.early_stop), ("--schedule plateau", _is_plateau(arguments))):
         if given and not arguments.val:
             raise UsageError(f"{option}: expected images to measure on, got --val 0; hold some out, such as --val 0.1")
-    if arguments.model not in models.NAMES:
-        raise UsageError(f"--model: expected one of {', '.join(models.NAMES)}, got {arguments.model!r}")
+    check_name(arguments.model)
     say_machine()
     dataset = data.load(arguments.data, size=arguments.size)
     labels = labels_of(dataset)

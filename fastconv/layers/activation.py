@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fastconv import shapes
 from fastconv.blocks import Blocks, pixels
 from fastconv.init import constant
 from fastconv.layers.base import Layer, Parameter, Workspace
@@ -197,8 +198,7 @@ class PReLU(Layer):
     """
 
     def __init__(self, num_parameters: int = 1, init: float = 0.25) -> None:
-        if isinstance(num_parameters, bool) or not isinstance(num_parameters, int) or num_parameters < 1:
-            raise ShapeError(f"PReLU: expected num_parameters as a whole number of at least 1, got {num_parameters!r}")
+        shapes.count("PReLU", "num_parameters", num_parameters)
         self.num_parameters, self.init = num_parameters, _finite(self, "init", init)
         self.weight = Parameter((num_parameters,), partial(constant, value=self.init))
 

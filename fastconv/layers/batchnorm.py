@@ -5,11 +5,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv import init as initializers
+from fastconv import shapes
 from fastconv.blocks import Blocks, planes
 from fastconv.layers.base import Layer, Parameter, Workspace
 from fastconv.layers.conv import Conv2d
 from fastconv.shapes import Shape, ShapeError
 from fastconv_kernels import batchnorm
+
+
+def check_eps(operation: str, eps: object) -> float:
+    """Return what is added to a variance; raises ValueError if it is not above 0."""
+    if not isinstance(eps, int | float) or isinstance(eps, bool) or not 0 < eps < np.inf:
+        raise ValueError(f"{operation}: expected eps above 0, got {eps!r}")
+    return float(eps)
 
 
 class _BatchNorm(Layer):
@@ -27,13 +35,11 @@ class _BatchNorm(Layer):
         track_running_stats: bool = True,
     ) -> None:
         name = type(self).__name__
-        if not isinstance(num_features, int) or isinstance(num_features, bool) or num_features < 1:
-            raise ShapeError(f"{name}: expected num_features as a whole number of at least 1, got {num_features!r}")
-        if not isinstance(eps, int | float) or isinstance(eps, bool) or not 0 < eps < np.inf:
-            raise ValueError(f"{name}: expected eps above 0, got {eps!r}")
+        shapes.count(name, "num_features", num_features)
+        self.eps = check_eps(name, eps)
         if momentum is not None and (isinstance(momentum, bool) or not 0 <= momentum <= 1):
             raise ValueError(f"{name}: expected momentum from 0 to 1, or None, got {momentum!r}")
-        self.num_features, self.eps, self.momentum = num_features, float(eps), momentum
+        self.num_features, self.momentum = num_features, momentum
         self.affine, self.track_running_stats = bool(affine), bool(track_running_stats)
         self.weight = Parameter((num_features,), initializers.ones) if affine else None
         self.bias = Parameter((num_features,), initializers.zeros) if affine else None

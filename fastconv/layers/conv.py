@@ -109,8 +109,7 @@ class Convolution(Layer):
 def check_channels(operation: str, in_channels: int, out_channels: int, groups: int) -> None:
     """Check what all convolutions ask of their channels; raises ShapeError."""
     for name, number in (("groups", groups), ("in_channels", in_channels), ("out_channels", out_channels)):
-        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-            raise ShapeError(f"{operation}: expected {name} as a whole number of at least 1, got {number!r}")
+        shapes.count(operation, name, number)
     if in_channels % groups or out_channels % groups:
         raise ShapeError(
             f"{operation}: expected in_channels and out_channels divisible by groups={groups}, "

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 
 from fastconv import init as initializers
+from fastconv import shapes
 from fastconv.blocks import Blocks
 from fastconv.layers.base import Layer, Parameter, Workspace
+from fastconv.layers.batchnorm import check_eps
 from fastconv.shapes import Shape, ShapeError
 from fastconv_kernels import groupnorm
 from fastconv_kernels.tile import LANES
@@ -56,12 +58,6 @@ class _ImageNorm(Layer):
         return dy if need_dx else None
 
 
-def _check_eps(name: str, eps: float) -> float:
-    if not isinstance(eps, int | float) or isinstance(eps, bool) or not 0 < eps < np.inf:
-        raise ValueError(f"{name}: expected eps above 0, got {eps!r}")
-    return float(eps)
-
-
 class GroupNorm(_ImageNorm):
     """Give each group of an image's channels mean 0 and variance 1, then scale and shift each channel.
 
@@ -90,14 +86,13 @@ class GroupNorm(_ImageNorm):
 
     def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True) -> None:
         for name, number in (("num_groups", num_groups), ("num_channels", num_channels)):
-            if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-                raise ShapeError(f"GroupNorm: expected {name} as a whole number of at least 1, got {number!r}")
+            shapes.count("GroupNorm", name, number)
         if num_channels % num_groups:
             raise ShapeError(
                 f"GroupNorm: expected num_channels divisible by num_groups={num_groups}, got {num_channels}"
             )
         self.num_groups, self.num_channels = num_groups, num_channels
-        self.eps, self.affine = _check_eps("GroupNorm", eps), bool(affine)
+        self.eps, self.affine = check_eps("GroupNorm", eps), bool(affine)
         self.weight = Parameter((num_channels,), initializers.ones) if affine else None
         self.bias = Parameter((num_channels,), initializers.zeros) if affine else None
 
@@ -159,7 +154,7 @@ class LayerNorm(_ImageNorm):
                 f"got {normalized_shape!r}"
             )
         self.normalized_shape = shape
-        self.eps, self.elementwise_affine = _check_eps("LayerNorm", eps), bool(elementwise_affine)
+        self.eps, self.elementwise_affine = check_eps("LayerNorm", eps), bool(elementwise_affine)
         self.weight = Parameter(shape, initializers.ones) if elementwise_affine else None
         self.bias = Parameter(shape, initializers.zeros) if elementwise_affine and bias else None
 

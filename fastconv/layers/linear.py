@@ -8,7 +8,7 @@ from fastconv import init as initializers
 from fastconv import shapes
 from fastconv.blocks import Blocks, planes
 from fastconv.layers.base import Layer, Parameter, Workspace
-from fastconv.shapes import Shape, ShapeError
+from fastconv.shapes import Shape
 from fastconv_kernels import linear
 from fastconv_kernels.bias import bias_backward
 
@@ -41,8 +41,7 @@ class Linear(Layer):
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, init: str = "he_normal") -> None:
         for name, number in (("in_features", in_features), ("out_features", out_features)):
-            if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-                raise ShapeError(f"Linear: expected {name} as a whole number of at least 1, got {number!r}")
+            shapes.count("Linear", name, number)
         self.in_features, self.out_features, self.init = in_features, out_features, init
         self.weight = Parameter((out_features, in_features), initializers.by_name(init))
         self.bias = Parameter((out_features,), initializers.zeros) if bias else None
