@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from fastconv.sequential import Sequential as Sequential
     from fastconv.shapes import ShapeError as ShapeError
     from fastconv.training import Callback as Callback
+    from fastconv.training import Checkpoint as Checkpoint
     from fastconv.training import EarlyStopping as EarlyStopping
     from fastconv.training import TimeBudget as TimeBudget
     from fastconv.training import TrainingError as TrainingError
@@ -133,6 +134,7 @@ _NAMES = {
     "fastconv.shapes": ("ShapeError",),
     "fastconv.training": (
         "Callback",
+        "Checkpoint",
         "EarlyStopping",
         "TimeBudget",
         "TrainingError",

@@ -26,6 +26,7 @@ examples:
   fastconv train                                     the built-in digits, as a first try
   fastconv train train.csv --test test.csv           from Kaggle's files to a submission
   fastconv predict runs/train-001 test.csv -o submission.csv
+  fastconv train --resume runs/train-001             go on with a run that was interrupted
 
 exit codes: 0 done | 1 failed | 2 wrong options or data | 130 interrupted, run saved
 """
@@ -186,6 +187,18 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="stop before so much time is over; the schedule then runs on the time (default: none)",
     )
+    parser.add_argument(
+        "--resume",
+        metavar="RUN",
+        help="go on with a run that was interrupted or killed, with the same bits; all options but --threads are its "
+        "own",
+    )
+    parser.add_argument(
+        "--checkpoint-every",
+        type=_amount,
+        metavar="SECONDS",
+        help="how often to keep what --resume needs (default: after each epoch and 30 s, for 1 %% of the time at most)",
+    )
 
 
 def _add_optimizer(parser: argparse.ArgumentParser) -> None:
@@ -302,7 +315,22 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser = by_name[arguments.command]
         near = get_close_matches(unknown[0], parser._option_string_actions, 1)
         parser.error(f"{unknown[0]!r} is unknown" + (f", did you mean {near[0]}?" if near else ""))
+    if arguments.command == "train" and arguments.resume is not None:
+        others = _given(argv) - {"command", "resume", "threads"}
+        if others:
+            name = min(others)
+            option = "DATA" if name == "data" else f"--{name.replace('_', '-')}"
+            by_name["train"].error(f"--resume takes {option} from the run, so it cannot be given with it")
     return arguments
+
+
+def _given(argv: Sequence[str] | None) -> set[str]:
+    """Return the names of the options that are there, and not by default."""
+    top, by_name = _parsers()
+    for parser in by_name.values():
+        for action in parser._actions:
+            action.default = argparse.SUPPRESS
+    return set(vars(top.parse_known_args(argv)[0]))
 
 
 # ------------------------------------------------------------------------------------------------------------ errors

@@ -91,9 +91,13 @@ def save(model: Sequential, path: str | os.PathLike[str]) -> None:
         raise TypeError(f"save: expected a Sequential model, got {type(model).__name__}")
     description = describe(model) | {"normalization": model.normalization._asdict(), "dtype": str(model.dtype)}
     architecture = json.dumps(description, sort_keys=True)
-    tensors = model.state_dict()
-    metadata = {"format": "pt", "fastconv": architecture, "sha256": _digest(architecture, tensors)}
-    atomic.write(path, _with_sorted_header(to_bytes(tensors, metadata)))
+    write_tensors(path, "fastconv", architecture, model.state_dict())
+
+
+def write_tensors(path: str | os.PathLike[str], kind: str, text: str, tensors: Mapping[str, np.ndarray]) -> None:
+    """Write arrays and a text about them, under the name of their ``kind``; raises OSError as ``save`` does."""
+    metadata = {"format": "pt", kind: text, "sha256": _digest(text, tensors)}
+    atomic.write(path, _with_sorted_header(to_bytes(dict(tensors), metadata)))
 
 
 def _with_sorted_header(content: bytes) -> bytes:
@@ -123,22 +127,7 @@ def load(path: str | os.PathLike[str], layers: "list[type[Layer]] | tuple[type[L
     OSError
         If it cannot be read.
     """
-    path = Path(path)
-    with open(path, "rb"):  # a missing or unreadable file is an OSError with its name
-        pass
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            if "fastconv" not in metadata or "sha256" not in metadata:
-                raise ModelFileError(f"{path}: no fastconv model: its metadata does not describe one")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except ModelFileError:
-        raise
-    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ModelFileError(f"{path}: no safetensors file, or damaged ({error})") from error
-    architecture = metadata["fastconv"]
-    if _digest(architecture, tensors) != metadata["sha256"]:
-        raise ModelFileError(f"{path}: damaged: its SHA-256 does not match its content; use another copy")
+    architecture, tensors = read_tensors(path, "fastconv", "fastconv model")
     try:
         description = json.loads(architecture)
         normalization, dtype = description.pop("normalization"), np.dtype(description.pop("dtype"))
@@ -155,3 +144,38 @@ def load(path: str | os.PathLike[str], layers: "list[type[Layer]] | tuple[type[L
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelFileError(f"{path}: its architecture cannot be built ({type(error).__name__}: {error})") from error
     return model
+
+
+def read_tensors(path: str | os.PathLike[str], kind: str, what: str) -> tuple[str, dict[str, np.ndarray]]:
+    """Return the text and the arrays that ``write_tensors`` wrote, if they are whole.
+
+    Parameters
+    ----------
+    path : path
+    kind : str
+    what : str
+        The kind in words, for errors.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is of another kind, or is damaged.
+    OSError
+        If it cannot be read.
+    """
+    path = Path(path)
+    with open(path, "rb"):  # a missing or unreadable file is an OSError with its name
+        pass
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if kind not in metadata or "sha256" not in metadata:
+                raise ModelFileError(f"{path}: no {what}: its metadata does not describe one")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except ModelFileError:
+        raise
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelFileError(f"{path}: no safetensors file, or damaged ({error})") from error
+    if _digest(metadata[kind], tensors) != metadata["sha256"]:
+        raise ModelFileError(f"{path}: damaged: its SHA-256 does not match its content; use another copy")
+    return metadata[kind], tensors

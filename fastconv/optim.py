@@ -1,12 +1,12 @@
 """Optimisers: how parameters follow their gradients.  The loops are in kernels/fastconv_kernels/optim.py."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isfinite, sqrt
 from typing import Any, Literal
 
 import numpy as np
 
-from fastconv.layers.base import Parameter
+from fastconv.layers.base import Layer, Parameter
 from fastconv_kernels import optim as kernels
 from fastconv_kernels.many import Many
 
@@ -112,6 +112,40 @@ class Optimizer:
             decays = self.decay == "all" or len(parameter.shape) > 1
             shares.setdefault(parameter.dtype, []).append(float(decays))
         return [Many(each, shares[dtype]) for dtype, each in groups.items()]
+
+    def state_dict(self, model: Layer) -> dict[str, np.ndarray]:
+        """Return copies of all that the optimiser remembers about a model's parameters, and its number of steps."""
+        state = {"steps": np.array(self.steps)}
+        for name, parameter in model.named_parameters():
+            for slot, array in enumerate(self._memory.get(parameter, ())):
+                state[f"{name}.{slot}"] = array.copy()
+        return state
+
+    def load_state_dict(self, model: Layer, state: Mapping[str, np.ndarray]) -> None:
+        """Set what ``state_dict`` returned for a model with the same parameters; the rate and its like stay.
+
+        Raises
+        ------
+        ValueError
+            If it is the memory of other parameters, or of another optimiser.
+        """
+        memory: dict[Parameter, tuple[np.ndarray, ...]] = {}
+        expected = {"steps"}
+        for name, parameter in model.named_parameters():
+            names = [f"{name}.{slot}" for slot in range(self.slots)]
+            expected.update(names)
+            arrays = tuple(np.array(state[each], parameter.dtype) for each in names if each in state)
+            if arrays and {array.shape for array in arrays} != {(parameter.size,)}:
+                raise ValueError(
+                    f"{type(self).__name__}: expected {parameter.size} numbers about {name}, got "
+                    f"{', '.join(str(array.size) for array in arrays)}"
+                )
+            if len(arrays) == self.slots:  # a parameter that was never moved has no memory
+                memory[parameter] = arrays
+        if "steps" not in state or set(state) - expected:
+            found = ", ".join(sorted(set(state) - expected)) or "no number of steps"
+            raise ValueError(f"{type(self).__name__}: expected the memory of such an optimiser, got {found}")
+        self.steps, self._memory, self._key, self._groups = int(state["steps"]), memory, [], []
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_key": [], "_groups": []}  # which hold addresses

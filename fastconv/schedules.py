@@ -118,6 +118,14 @@ class ReduceOnPlateau:
                 f"ReduceOnPlateau: expected images to validate on, since it goes by {self.monitor}, got none"
             )
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the schedule has learned so far."""
+        return {"best": self._best, "waited": self._waited, "now": self._now}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Set what ``state_dict`` returned."""
+        self._best, self._waited, self._now = state["best"], state["waited"], state["now"]
+
     def after_epoch(self, record: Mapping[str, Any]) -> None:
         """Take note of an epoch's figures, and lower the rate if it is time to."""
         if record[self.monitor] is None:

@@ -17,12 +17,15 @@ from fastconv.shapes import Shape, ShapeError
 from fastconv_kernels import loss as loss_kernels
 
 if TYPE_CHECKING:
+    from os import PathLike
+
     from fastconv.augment import Augment
     from fastconv.averaging import EMA
     from fastconv.losses import Loss
     from fastconv.optim import Optimizer
     from fastconv.schedules import Schedule
     from fastconv.training.callbacks import Callback
+    from fastconv.training.checkpoint import Checkpoint
     from fastconv.training.history import History
 
 _KEPT_PLANS = 6  # training, its ragged last batch, evaluation, its ragged last batch, and two to spare
@@ -113,6 +116,10 @@ class Sequential(Layer):
         for number, (_, layer) in enumerate(_leaves(self, "")):
             if isinstance(layer, Dropout):
                 layer.reseed(seed, number)
+
+    def dropouts(self) -> list[Dropout]:
+        """Return every Dropout, wherever it is, in order."""
+        return [layer for _, layer in _leaves(self, "") if isinstance(layer, Dropout)]
 
     # ------------------------------------------------------------------------------------------------- structure
 
@@ -394,6 +401,8 @@ class Sequential(Layer):
         verbose: bool = True,
         augment: "Augment | str | None" = None,
         stratify: bool = False,
+        checkpoint: "Checkpoint | str | PathLike[str] | None" = None,
+        resume: bool = False,
     ) -> "History":
         """Train on labelled images; see ``fastconv.training.fit``."""
         from fastconv.training.fit import fit
@@ -415,6 +424,8 @@ class Sequential(Layer):
             verbose=verbose,
             augment=augment,
             stratify=stratify,
+            checkpoint=checkpoint,
+            resume=resume,
         )
 
     def config(self) -> dict[str, Any]:

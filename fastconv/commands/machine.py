@@ -16,12 +16,7 @@ def describe_machine() -> dict[str, Any]:
     """Return versions, processor, threads and the time."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {
-            "fastconv": __version__,
-            "python": platform.python_version(),
-            "numpy": version("numpy"),
-            "numba": version("numba"),
-        },
+        "versions": versions(),
         "machine": {
             "cpu": _processor(),
             "instruction_set": instruction_set(),
@@ -31,6 +26,12 @@ def describe_machine() -> dict[str, Any]:
             "system": platform.platform(),
         },
     }
+
+
+def versions() -> dict[str, str]:
+    """Return those of fastconv, of Python and of what computes."""
+    packages = {name: version(name) for name in ("numpy", "numba")}
+    return {"fastconv": __version__, "python": platform.python_version(), **packages}
 
 
 def _processor() -> str:

@@ -16,6 +16,7 @@ from fastconv.commands.interrupts import Interrupted, Interrupts
 from fastconv.commands.labels import labels_of
 from fastconv.commands.machine import describe_machine
 from fastconv.commands.model_file import check_name, new_model
+from fastconv.commands.resume import check_same, has_ended, options_of
 from fastconv.commands.warmup import compile_kernels
 from fastconv.data import Dataset
 from fastconv.losses import CrossEntropyLoss, Loss
@@ -24,6 +25,7 @@ from fastconv.schedules import Schedule
 from fastconv.sequential import Sequential
 from fastconv.training import (
     Callback,
+    Checkpoint,
     EarlyStopping,
     History,
     KeepBest,
@@ -37,7 +39,16 @@ from fastconv.training.evaluation import BATCH
 from fastconv.training.metrics import balanced_accuracy, confusion_matrix, macro_f1, per_class, wilson_interval
 from fastconv.training.normalize import normalization_of
 from fastconv.training.progress import Progress
-from fastconv.training.run_folder import CONFIG, METRICS, MODEL, SUBMISSION, Recorder, RunFolder, check_free
+from fastconv.training.run_folder import (
+    CHECKPOINT,
+    CONFIG,
+    METRICS,
+    MODEL,
+    SUBMISSION,
+    Recorder,
+    RunFolder,
+    check_free,
+)
 from fastconv_kernels.runtime import get_num_threads
 
 
@@ -60,22 +71,32 @@ class _Job(NamedTuple):
 
 def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
     """Read, check, train, keep, report."""
+    begun = None if arguments.resume is None else RunFolder.reopen(arguments.resume)
+    if begun is not None:
+        if has_ended(begun):
+            return 0
+        arguments = options_of(begun, arguments)
     use_threads(arguments.threads)
-    if arguments.out is not None:
+    if begun is None and arguments.out is not None:
         check_free(arguments.out)  # before the data are read, which may take a while
     job = _read(arguments)
-    folder = RunFolder(arguments.out)
+    folder = begun or RunFolder(arguments.out)
     try:
-        folder.write_json(CONFIG, _config(job, folder))
+        if begun is None:
+            folder.write_json(CONFIG, _config(job, folder))
+        else:
+            check_same(begun, job.dataset, job.test)
         _say_job(job, folder)
         _compile(job)
         history = _fit(job, folder, interrupts)
     except Interrupted:
-        if not folder.file(MODEL).exists():
+        if begun is None and not any(folder.file(name).exists() for name in (MODEL, CHECKPOINT)):
             folder.discard()
         raise
     matrix = _finish(job, folder, history, interrupts)
     _report(job, folder, matrix, interrupts)
+    if interrupts.exit_code is None:
+        folder.file(CHECKPOINT).unlink(missing_ok=True)  # last: until then, --resume ends what is left to do
     return interrupts.exit_code or 0
 
 
@@ -177,7 +198,7 @@ def _say_job(job: _Job, folder: RunFolder) -> None:
     parameters = job.model.parameters()
     size = sum(parameter.value.nbytes for parameter in parameters) / 1024
     terminal.say(f"model  {job.arguments.model}, {sum(p.size for p in parameters):,} parameters ({size:,.0f} KB)")
-    terminal.say(f"run    {folder.path}")
+    terminal.say(f"run    {folder.path}{', which goes on' if folder.resumed else ''}")
 
 
 def _compile(job: _Job) -> None:
@@ -231,6 +252,8 @@ def _fit(job: _Job, folder: RunFolder, interrupts: Interrupts) -> History:
                 verbose=False,
                 augment=job.augment,
                 stratify=job.arguments.stratify,
+                checkpoint=Checkpoint(folder.file(CHECKPOINT), job.arguments.checkpoint_every),
+                resume=folder.resumed,
             )
     except TrainingError as error:
         if best.record is None:
@@ -259,9 +282,7 @@ def _finish(job: _Job, folder: RunFolder, history: History, interrupts: Interrup
 def _metrics(
     job: _Job, history: History, matrix: NDArray[np.int64] | None, loss: float | None, interrupts: Interrupts
 ) -> dict[str, Any]:
-    best, seconds = history.best, history[-1]["time"] if history else 0.0
-    ends = [0.0, *(record["time"] for record in history)]
-    seen = sum(r["images_per_s"] * (r["time"] - before) for r, before in zip(history, ends, strict=False))
+    best = history.best
     return {
         "val_accuracy": None if matrix is None else int(matrix.trace()) / int(matrix.sum()),
         "interval95": None if matrix is None else wilson_interval(int(matrix.trace()), int(matrix.sum())),
@@ -270,8 +291,6 @@ def _metrics(
         "val_loss": loss,
         "epochs": len(history),
         "best_epoch": best and best["epoch"],
-        "train_seconds": round(seconds, 3),
-        "images_per_second": round(seen / seconds) if seconds else None,
         "stopped": history.stopped,
         "interrupted": interrupts.exit_code is not None,
         "per_class": None if matrix is None else per_class(matrix),
@@ -282,6 +301,7 @@ def _metrics(
 def _report(job: _Job, folder: RunFolder, matrix: NDArray[np.int64] | None, interrupts: Interrupts) -> None:
     if interrupts.exit_code is not None:
         terminal.say(f"interrupted: what was best so far is kept in {folder.path}")
+        terminal.say(f"go on  {quoted('fastconv', 'train', '--resume', folder.path)}", wrap=False)
     if matrix is None:
         terminal.say("no validation (--val 0): the last weights are kept")
     else:

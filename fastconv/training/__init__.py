@@ -4,6 +4,7 @@ from fastconv.training.callbacks import Callback as Callback
 from fastconv.training.callbacks import EarlyStopping as EarlyStopping
 from fastconv.training.callbacks import KeepBest as KeepBest
 from fastconv.training.callbacks import TimeBudget as TimeBudget
+from fastconv.training.checkpoint import Checkpoint as Checkpoint
 from fastconv.training.errors import TrainingError as TrainingError
 from fastconv.training.evaluation import evaluate as evaluate
 from fastconv.training.fit import fit as fit

@@ -1,8 +1,9 @@
-"""What watches a training run: an object with six methods, each called at its moment."""
+"""What watches a training run: an object with six methods, each called at its moment, and two for its memory."""
 
 from dataclasses import dataclass, field
 from math import isnan
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,8 @@ class Run:
     images: int
     """Training images."""
     history: History = field(default_factory=History)
+    seconds: float = 0.0
+    """Spent on training in the epochs that have ended."""
     epoch: int = 0
     """The epoch that runs or has just ended, from 1."""
     batch: int = 0
@@ -31,7 +34,8 @@ class Run:
     loss: float = 0.0
     """The last batch's mean loss."""
     stop: bool = False
-    """Set it, and training ends after the current batch.  An epoch that was cut short leaves no record."""
+    """Set it, and training ends after the current batch.  An epoch that was cut short, or its validation, leaves no
+    record."""
     finish: bool = False
     """Set it, and the epoch ends after the current batch as if it were whole, with its record; training ends then."""
     progress: float = 0.0
@@ -49,7 +53,7 @@ class Callback:
         """Before the first batch."""
 
     def on_epoch_begin(self, run: Run) -> None:
-        """Before every epoch."""
+        """Before every epoch, also when training goes on in the middle of one."""
 
     def on_batch_begin(self, run: Run) -> None:
         """Before every batch."""
@@ -62,6 +66,16 @@ class Callback:
 
     def on_train_end(self, run: Run) -> None:
         """After the last epoch, or after the batch in which ``run.stop`` was set."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the callback must know again when training goes on in another process.
+
+        Numbers, texts, arrays, and lists and dicts (whose keys are texts) of them; nothing by default.
+        """
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Set what ``state_dict`` returned; called before ``on_train_begin`` when training goes on."""
 
 
 class KeepBest(Callback):
@@ -112,6 +126,14 @@ class KeepBest(Callback):
         if self._weights:
             run.model.load_state_dict(self._weights)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best epoch's figures and weights."""
+        return {"record": self.record, "weights": self._weights}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Set what ``state_dict`` returned."""
+        self.record, self._weights = state["record"], state["weights"]
+
 
 class EarlyStopping(KeepBest):
     """End training when no epoch has been better for a while, and put the best epoch's weights back.
@@ -158,6 +180,15 @@ class EarlyStopping(KeepBest):
                 kept = f"the weights of epoch {self.record['epoch']} are kept ({self.record[self.monitor]:.4f})"
             run.history.stopped = f"stopped early: no better {self.monitor} in {self.patience} epochs, {kept}"
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best epoch's figures and weights, and how long there was no better one."""
+        return super().state_dict() | {"waited": self._waited}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Set what ``state_dict`` returned."""
+        super().load_state_dict(state)
+        self._waited = state["waited"]
+
 
 class TimeBudget(Callback):
     """End training in order before so many seconds are over, and let the schedule run on the time.
@@ -180,11 +211,11 @@ class TimeBudget(Callback):
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
             raise ValueError(f"TimeBudget: expected seconds above 0, got {seconds!r}")
         self.seconds = seconds
-        self._began = self._trained = self._kept = 0.0
+        self._began = self._trained = self._kept = self._before = 0.0
 
     def on_train_begin(self, run: Run) -> None:
         """Start the clock."""
-        self._began = perf_counter()
+        self._began = perf_counter() - self._before
 
     def on_batch_begin(self, run: Run) -> None:
         """Move the schedule on."""
@@ -200,6 +231,14 @@ class TimeBudget(Callback):
     def on_epoch_end(self, run: Run, record: Record) -> None:
         """Measure what a validation takes."""
         self._kept = max(self._kept, perf_counter() - self._trained)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how much time is over: the budget is of the time that training runs."""
+        return {"spent": perf_counter() - self._began, "kept": self._kept}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Set what ``state_dict`` returned."""
+        self._before, self._kept = state["spent"], state["kept"]
 
     def _share(self, now: float) -> float:
         left = max(self.seconds - self._kept, 1e-9)

@@ -1,5 +1,7 @@
 """Measuring a model on labelled images."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from fastconv import blocks
@@ -25,14 +27,25 @@ def evaluate(
         raise ValueError(f"evaluate: expected batch_size of at least 1, got {batch_size!r}")
     loss = CrossEntropyLoss() if loss is None else loss
     target = loss.check_target(y, model.output_shape(x.shape))
-    value, accuracy = measure(model, loss, x, np.arange(x.shape[0]), target, batch_size)
+    measured = measure(model, loss, x, np.arange(x.shape[0]), target, batch_size)
+    assert measured is not None
+    value, accuracy = measured
     return {"loss": value, "accuracy": accuracy or 0.0}
 
 
 def measure(
-    model: Sequential, loss: Loss, x: np.ndarray, index: np.ndarray, target: np.ndarray, batch_size: int = BATCH
-) -> tuple[float, float | None]:
-    """Return mean loss and accuracy on ``x[index]``, ``target[index]`` without checks; accuracy None without labels."""
+    model: Sequential,
+    loss: Loss,
+    x: np.ndarray,
+    index: np.ndarray,
+    target: np.ndarray,
+    batch_size: int = BATCH,
+    wanted: Callable[[], bool] = lambda: True,
+) -> tuple[float, float | None] | None:
+    """Return mean loss and accuracy on ``x[index]``, ``target[index]`` without checks; accuracy None without labels.
+
+    None if, after a batch, they are no longer ``wanted``.
+    """
     total, weight, hits = 0.0, 0.0, 0
     counted = True
     ends_in_softmax = bool(model.layers) and isinstance(model.layers[-1], Softmax)
@@ -48,6 +61,8 @@ def measure(
         weight += counts
         counted = result.hits is not None
         hits += result.hits or 0
+        if not wanted():
+            return None
     return total / weight, hits / index.shape[0] if counted else None
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from os import PathLike
 from time import perf_counter
 
 import numpy as np
@@ -17,6 +18,7 @@ from fastconv.optim import Optimizer
 from fastconv.schedules import ReduceOnPlateau, Schedule
 from fastconv.sequential import Sequential
 from fastconv.training.callbacks import Callback, Run
+from fastconv.training.checkpoint import Checkpoint, Keeper, Totals, plan_of
 from fastconv.training.errors import TrainingError
 from fastconv.training.evaluation import measure
 from fastconv.training.history import History, Record
@@ -41,6 +43,8 @@ def fit(
     verbose: bool = True,
     augment: Augment | str | None = None,
     stratify: bool = False,
+    checkpoint: Checkpoint | str | PathLike[str] | None = None,
+    resume: bool = False,
 ) -> History:
     """Train a model on labelled images.
 
@@ -74,6 +78,10 @@ def fit(
         What becomes of uint8 images before they are trained on, anew in each epoch; none are changed in validation.
     stratify : bool
         Hold out the same fraction of each class.
+    checkpoint : Checkpoint or path, optional
+        Where to keep, as training goes on, what is needed to go on with it in another process.
+    resume : bool
+        Go on from the checkpoint if there is one, with the same bits as if training had never been interrupted.
 
     Returns
     -------
@@ -84,6 +92,10 @@ def fit(
     ------
     ShapeError, TypeError, ValueError
         If arguments do not fit together; nothing was trained then.
+    ModelFileError
+        If the checkpoint to go on from is damaged.
+    OSError
+        If a checkpoint cannot be written or read; the one before is still there.
     TrainingError
         If the loss, or with ``clip_norm`` the gradients' norm, is not finite; the weights are those before that step.
     """
@@ -129,29 +141,35 @@ def fit(
     watchers = [*callbacks, *([_Lines()] if verbose else [])]
     if isinstance(schedule, ReduceOnPlateau):
         schedule.check(run.validated)
+    model.reseed_dropout(seed)
+    keeper, totals = None, None
+    if checkpoint is not None:
+        checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
+        validation = (None, None) if validation_data is None else (x_val, target_val)
+        arrays = (x, target, train, held_out, *validation)
+        plan = plan_of(run, loss, schedule, options, seed, batch_size, arrays)
+        keeper = Keeper(checkpoint, plan, run, schedule, watchers)
+        totals = keeper.begin(resume)
     if ema is not None:
         ema.begin(model)
-    model.reseed_dropout(seed)
     for watcher in watchers:
         watcher.on_train_begin(run)
 
-    seconds = 0.0
     while run.epoch < epochs and not (run.stop or run.finish):
         run.epoch += 1
-        run.batch = 0
+        if totals is None:
+            totals, run.batch = Totals(), 0
         for watcher in watchers:
             watcher.on_epoch_begin(run)
         order = train[permutation(n, seed, run.epoch)]
         packing = augmentation and augmentation.of_epoch(run.epoch)
-        total, weight, hits, seen, factor = 0.0, 0.0, 0, 0, 1.0
-        counted = True
-        began = perf_counter()
-        for start in range(0, n, batch_size):
+        began = perf_counter() - totals.seconds
+        for start in range(run.batch * batch_size, n, batch_size):
             index = order[start : start + batch_size]
             run.progress = ((run.epoch - 1) * batches + run.batch) / (epochs * batches)
             for watcher in watchers:
                 watcher.on_batch_begin(run)
-            factor = schedule(run.progress)
+            totals.factor = factor = schedule(run.progress)
             wanted = target[index]
             if packing and packing.mixes:
                 shape = model.output_shape((index.shape[0], *x.shape[1:]))
@@ -169,34 +187,45 @@ def fit(
             run.batch += 1
             run.loss = result.value
             counts = index.shape[0] if result.weight is None else result.weight
-            total, weight, seen = total + result.value * counts, weight + counts, seen + index.shape[0]
-            counted = result.hits is not None
-            hits += result.hits or 0
+            totals.loss, totals.weight = totals.loss + result.value * counts, totals.weight + counts
+            totals.seen, totals.counted = totals.seen + index.shape[0], result.hits is not None
+            totals.hits += result.hits or 0
             for watcher in watchers:
                 watcher.on_batch_end(run)
+            totals.seconds = perf_counter() - began
             if run.stop or run.finish:
                 break
-        if run.stop and run.batch < batches:
+            if keeper is not None and run.batch < batches and keeper.is_due(epoch_ended=False):
+                keeper.write(totals)
+        if run.stop and (run.batch < batches or held_out is not None):
             break
-        spent = perf_counter() - began
-        seconds += spent
         with nullcontext() if ema is None else ema.applied():
-            val_loss, val_acc = (None, None) if held_out is None else measure(model, loss, x_val, held_out, target_val)
+            measured = (None, None)
+            if held_out is not None:
+                measured = measure(model, loss, x_val, held_out, target_val, wanted=lambda: not run.stop)
+            if measured is None:
+                break
+            run.seconds += totals.seconds
             record = Record(
                 epoch=run.epoch,
-                time=seconds,
-                train_loss=total / weight,
-                train_acc=hits / seen if counted else None,
-                val_loss=val_loss,
-                val_acc=val_acc,
-                lr=optimizer.lr * factor,
-                images_per_s=seen / spent,
+                time=run.seconds,
+                train_loss=totals.loss / totals.weight,
+                train_acc=totals.hits / totals.seen if totals.counted else None,
+                val_loss=measured[0],
+                val_acc=measured[1],
+                lr=optimizer.lr * totals.factor,
+                images_per_s=totals.seen / totals.seconds,
             )
             run.history.append(record)
             for watcher in watchers:
                 watcher.on_epoch_end(run, record)
         if isinstance(schedule, ReduceOnPlateau):
             schedule.after_epoch(record)
+        totals = None
+        if keeper is not None and run.epoch < epochs and not run.stop and keeper.is_due(epoch_ended=True):
+            keeper.write(totals)
+    if keeper is not None:
+        keeper.write(totals)
     if ema is not None:
         ema.finish()
     for watcher in watchers:

@@ -64,7 +64,7 @@ class Progress(Callback):
         self._bar: Bar | None = None
         self._columns: list[_Column] = []
         self._best = -1.0
-        self._before = self._began = self._drawn = 0.0
+        self._before = self._began = self._drawn = self._from = 0.0
         self._estimated = False
 
     def __enter__(self) -> Self:
@@ -78,6 +78,10 @@ class Progress(Callback):
     def on_train_begin(self, run: Run) -> None:
         """Start the clock, and the bar if there is a terminal for it."""
         self._began = perf_counter()
+        if run.history:  # training goes on
+            self._before = run.history[-1]["time"]
+            self._best = max(record["val_acc"] or 0.0 for record in run.history)
+        self._from = (len(run.history) * run.batches + run.batch % run.batches) / (run.epochs * run.batches)
         if terminal.is_live():
             self._bar = bar = _bar(run)
             bar.start()
@@ -98,8 +102,8 @@ class Progress(Callback):
             self._estimate(run, now - self._began)
 
     def _share(self, run: Run, done: int) -> float:
-        """How much of training is over: a time budget may be further than the epochs."""
-        return max(done / (run.epochs * run.batches), run.progress)
+        """How much of what is left to do here is over: a time budget may be further than the epochs."""
+        return (max(done / (run.epochs * run.batches), run.progress) - self._from) / (1 - self._from)
 
     def _estimate(self, run: Run, seconds: float) -> None:
         self._estimated = True

@@ -1,32 +1,43 @@
 """What a training run leaves on disk: a folder with its options, its figures and its best model.
 
 ``runs/train-001`` in the working directory, or a folder that the user names. A folder that holds a run is never used
-again. Every file but ``results.csv``, which grows, is either its old self or wholly new, whatever happens meanwhile.
+by another. Every file but ``results.csv`` and ``timing.csv``, which grow by whole lines, is either its old self or
+wholly new, whatever happens meanwhile.
+
+What a clock says is in ``timing.csv`` alone, so that model, results and metrics are equal to the byte in two runs with
+the same options, and in one that was interrupted.
 """
 
 import json
 import os
-from collections.abc import Mapping
+import weakref
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from fastconv import atomic, io
 from fastconv.sequential import Sequential
 from fastconv.training.callbacks import Callback, KeepBest, Run
 from fastconv.training.history import Record
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 CONFIG, RESULTS, METRICS = "config.json", "results.csv", "metrics.json"
 MODEL, SUBMISSION = "model.safetensors", "submission.csv"
-_FORMATS = {
+TIMING, CHECKPOINT = "timing.csv", "checkpoint.safetensors"
+_RESULTS = {
     "epoch": "{:d}",
-    "time": "{:.3f}",
     "train_loss": "{:.6g}",
     "train_acc": "{:.6g}",
     "val_loss": "{:.6g}",
     "val_acc": "{:.6g}",
     "lr": "{:.6g}",
-    "images_per_s": "{:.0f}",
 }
+_TIMING = {"epoch": "{:d}", "time": "{:.3f}", "images_per_s": "{:.0f}"}
+_TABLES = {RESULTS: _RESULTS, TIMING: _TIMING}
 
 
 class RunFolderError(ValueError):
@@ -38,7 +49,7 @@ def check_free(folder: str | os.PathLike[str]) -> None:
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise RunFolderError(f"{folder}: expected a folder for the run, got a file; name another with --out")
-    for name in (CONFIG, RESULTS, METRICS, MODEL, SUBMISSION):
+    for name in (CONFIG, RESULTS, METRICS, MODEL, SUBMISSION, CHECKPOINT, TIMING):
         if (folder / name).exists():
             raise RunFolderError(
                 f"{folder}: already holds a run ({name}), which is never overwritten; name another with --out"
@@ -56,6 +67,8 @@ class RunFolder:
     Attributes
     ----------
     path : Path
+    resumed : bool
+        Whether the run was begun by another process.
 
     Raises
     ------
@@ -63,13 +76,17 @@ class RunFolder:
         If the folder holds a run, or cannot be written to.
     """
 
+    resumed = False
+
     def __init__(self, out: str | os.PathLike[str] | None = None) -> None:
         wanted = Path("runs") if out is None else Path(out)
         try:
             self.path, self._is_new = _next_free(wanted) if out is None else _make(wanted)
             # Whoever creates this file owns the folder, should two runs be started into it at once.
-            with (self.path / RESULTS).open("x", encoding="ascii", newline="") as file:
-                file.write(",".join(_FORMATS) + "\n")
+            for name in _TABLES:
+                with (self.path / name).open("xb") as file:
+                    file.write(_line(_TABLES[name]))
+            self._lock()
         except FileExistsError:
             check_free(wanted)
             raise
@@ -78,6 +95,38 @@ class RunFolder:
                 f"{error.filename or wanted}: the run's folder cannot be written ({error.strerror}); "
                 "name one that can be with --out"
             ) from error
+
+    @classmethod
+    def reopen(cls, path: str | os.PathLike[str]) -> Self:
+        """Return the folder of a run that was begun by another process, without what that one left half written.
+
+        Raises
+        ------
+        RunFolderError
+            If there is no run, or another process is at work on it.
+        """
+        folder = cls.__new__(cls)
+        folder.path, folder._is_new, folder.resumed = Path(path), False, True
+        if not folder.path.is_dir():
+            raise RunFolderError(f"{path}: there is no such run; name a run's folder, such as runs/train-001")
+        if not folder.file(CONFIG).exists():
+            raise RunFolderError(f"{path}: expected the folder of a run, got one without {CONFIG}; start a new run")
+        folder._lock()
+        atomic.sweep(folder.path)
+        return folder
+
+    def _lock(self) -> None:
+        """Let no other process go on with this run while this one lives; not possible everywhere."""
+        if fcntl is None:
+            return
+        descriptor = os.open(self.path, os.O_RDONLY)
+        weakref.finalize(self, os.close, descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunFolderError(f"{self.path}: another process is at work on this run; let it end first") from None
+        except OSError:  # some network file systems have no locks
+            return
 
     def file(self, name: str) -> Path:
         """Return the path of a file of the run."""
@@ -92,14 +141,19 @@ class RunFolder:
         io.save(model, self.path / MODEL)
 
     def append(self, record: Record) -> None:
-        """Add one epoch to ``results.csv``."""
-        cells = ["" if record[name] is None else form.format(record[name]) for name, form in _FORMATS.items()]
-        with (self.path / RESULTS).open("a", encoding="ascii", newline="") as file:
-            file.write(",".join(cells) + "\n")
+        """Add one epoch to ``results.csv`` and ``timing.csv``."""
+        for name, formats in _TABLES.items():
+            atomic.append(self.path / name, _line(formats, record))
+
+    def rewrite(self, records: Iterable[Record]) -> None:
+        """Let ``results.csv`` and ``timing.csv`` hold these epochs and no others."""
+        for name, formats in _TABLES.items():
+            lines = [_line(formats), *(_line(formats, record) for record in records)]
+            atomic.write(self.path / name, b"".join(lines))
 
     def discard(self) -> None:
         """Remove a run that has trained nothing yet."""
-        for name in (CONFIG, RESULTS):
+        for name in (CONFIG, *_TABLES):
             (self.path / name).unlink(missing_ok=True)
         if self._is_new:
             self.path.rmdir()
@@ -121,11 +175,24 @@ class Recorder(Callback):
         self._folder = folder
         self._best = best
 
+    def on_train_begin(self, run: Run) -> None:
+        """Forget the epochs that another process wrote and this one will repeat."""
+        if self._folder.resumed:
+            self._folder.rewrite(run.history)
+
     def on_epoch_end(self, run: Run, record: Record) -> None:
         """Append the figures, after saving the model that they speak of."""
         if record["val_acc"] is None or self._best.record is record:
             self._folder.save(run.model)
         self._folder.append(record)
+
+
+def _line(formats: Mapping[str, str], record: Record | None = None) -> bytes:
+    """Return a row of a table; without a record its header."""
+    cells = list(formats)
+    if record is not None:
+        cells = ["" if record[name] is None else form.format(record[name]) for name, form in formats.items()]
+    return (",".join(cells) + "\n").encode("ascii")
 
 
 def _next_free(runs: Path) -> tuple[Path, bool]:

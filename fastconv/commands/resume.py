@@ -1,0 +1,67 @@
+"""``fastconv train --resume``: what a run was started with, and whether it can go on."""
+
+import argparse
+import json
+import warnings
+from typing import Any
+
+from fastconv import terminal
+from fastconv.commands.errors import UsageError
+from fastconv.commands.machine import versions
+from fastconv.data import Dataset
+from fastconv.training.run_folder import CHECKPOINT, CONFIG, METRICS, RunFolder
+from fastconv_kernels import runtime
+
+
+def has_ended(folder: RunFolder) -> bool:
+    """Whether there is nothing left to do, which is then said."""
+    ended = folder.file(METRICS).exists() and not folder.file(CHECKPOINT).exists()
+    if ended:
+        terminal.say(f"{folder.path}: its training has ended, nothing is left to do")
+    return ended
+
+
+def options_of(folder: RunFolder, arguments: argparse.Namespace) -> argparse.Namespace:
+    """Return the options that a run was started with; ``arguments`` has defaults and --threads.
+
+    Raises
+    ------
+    UsageError
+        If its config.json does not say.
+    """
+    options = dict(_config(folder, "options"))
+    if options.get("size") is not None:
+        options["size"] = tuple(options["size"])  # JSON has lists alone
+    # The bits do not depend on it, and this may be a smaller machine.
+    options["threads"] = arguments.threads or min(options.get("threads", 1), runtime.get_num_threads())
+    began, now = _config(folder, "versions"), versions()
+    for package in ("fastconv", "numpy", "numba"):
+        if began.get(package) != now[package]:
+            warnings.warn(
+                f"{folder.path} began with {package} {began.get(package)} and goes on with {now[package]}: the bits "
+                "may not be those of a run that was not interrupted",
+                stacklevel=2,
+            )
+    return argparse.Namespace(**vars(arguments) | options | {"resume": str(folder.path)})
+
+
+def check_same(folder: RunFolder, dataset: Dataset, test: Dataset | None) -> None:
+    """Raise UsageError if data are not those that the run began with."""
+    for name, found in (("data", dataset), ("test", test)):
+        recorded = _config(folder, name) if found is not None else None
+        if found is not None and recorded is not None and recorded.get("sha256") != found.sha256():
+            raise UsageError(
+                f"{found.source}: expected the images that {folder.path} began with (SHA-256 "
+                f"{str(recorded.get('sha256'))[:12]}...), got others ({found.sha256()[:12]}...)"
+            )
+
+
+def _config(folder: RunFolder, section: str) -> dict[str, Any]:
+    path = folder.file(CONFIG)
+    try:
+        found = json.loads(path.read_bytes())[section]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path}: expected a run's configuration with {section!r}, got {error!r}") from error
+    if not isinstance(found, dict):
+        raise UsageError(f"{path}: expected {section!r} as an object, got {found!r}")
+    return found
