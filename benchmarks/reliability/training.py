@@ -10,7 +10,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,11 @@ def data(folder: Path, images: int = 1200) -> tuple[Path, Path]:
     return train, test
 
 
-def start(words: Sequence[str], cwd: Path, watch: Path | None = None) -> "subprocess.Popen[str]":
-    """Start ``fastconv train`` with these words in a folder."""
-    changes = {} if watch is None else {"WATCH": str(watch)}
+def start(
+    words: Sequence[str], cwd: Path, watch: Path | None = None, changes: Mapping[str, str] | None = None
+) -> "subprocess.Popen[str]":
+    """Start ``fastconv train`` with these words in a folder, with some variables of the environment changed."""
+    changes = dict(changes or {}) | ({} if watch is None else {"WATCH": str(watch)})
     return subprocess.Popen(
         [sys.executable, "-m", "benchmarks.reliability.training", "train", *words],
         cwd=cwd,
@@ -83,6 +85,14 @@ def differences(run: Path, unbroken: Path) -> list[str]:
     names = [name for name in COMPARED if _content(run / name) != _content(unbroken / name)]
     allowed = {path.name for path in unbroken.iterdir()}
     return names + sorted(f"{path.name} is left" for path in run.iterdir() if path.name not in allowed)
+
+
+def is_writing(run: Path) -> bool:
+    """Whether a file of a run is being written, or was when its process was killed."""
+    try:
+        return any(name.endswith(".tmp") for name in os.listdir(run))
+    except OSError:
+        return False
 
 
 def _content(path: Path) -> bytes | None:

@@ -1,6 +1,5 @@
 """Training that is killed at any moment, and goes on, ends with the same bytes."""
 
-import os
 import shutil
 import signal
 import subprocess
@@ -63,7 +62,7 @@ def _until_done(rng: np.random.Generator, words: list[str], run: Path, batches: 
         if code != -signal.SIGKILL:
             raise RuntimeError(f"{run}: exit code {code}\n{said}")
         killed += 1
-        caught += _is_writing(run)
+        caught += training.is_writing(run)
 
 
 def _kill(process: "subprocess.Popen[str]", rng: np.random.Generator, run: Path, watch: Path, batches: int) -> None:
@@ -73,18 +72,11 @@ def _kill(process: "subprocess.Popen[str]", rng: np.random.Generator, run: Path,
     else:
         training.wait_for(process, watch, int(rng.integers(0, batches + 1)))
         if rng.random() < 0.5:
-            while process.poll() is None and not _is_writing(run):
+            while process.poll() is None and not training.is_writing(run):
                 pass
         else:
             time.sleep(rng.uniform(0, 0.05))
     process.kill()
-
-
-def _is_writing(run: Path) -> bool:
-    try:
-        return any(name.endswith(".tmp") for name in os.listdir(run))
-    except OSError:
-        return False
 
 
 PROMISE = Promise(
