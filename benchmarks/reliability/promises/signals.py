@@ -26,7 +26,7 @@ def measure(seed: int, cases: int) -> Outcome:
         words = [str(train), "--test", str(test), *training.LENET]
         batches = training.completed([*words, "--out", "unbroken"], folder)
         for case in range(cases):
-            moment, number = _MOMENTS[case % len(_MOMENTS)], _KINDS[case // len(_MOMENTS) % 2]
+            moment, number = _MOMENTS[case % len(_MOMENTS)], _KINDS[(case + case // len(_MOMENTS)) % 2]
             run, watch = folder / f"run-{case}", folder / "watch"
             watch.unlink(missing_ok=True)
             cache = {"FASTCONV_CACHE_DIR": str(folder / "cold")} if moment == "compiling" else {}
@@ -111,6 +111,6 @@ PROMISE = Promise(
     "and ends. Exit code 130 or 143, training ends within one batch, the model loads, and `--resume` ends with the "
     "bytes of an unbroken run",
     measure,
-    short=3,
+    short=2,
     long=60,
 )
