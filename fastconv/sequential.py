@@ -13,8 +13,10 @@ from fastconv.blocks import Blocks
 from fastconv.layers import Conv2d, Dropout, Layer, Linear, MaxPool2d, ReLU, Softmax, Workspace
 from fastconv.layers.base import Parameter
 from fastconv.layers.batchnorm import folded
+from fastconv.layers.together import together
 from fastconv.shapes import Shape, ShapeError
 from fastconv_kernels import loss as loss_kernels
+from fastconv_kernels.pieces import Spread
 
 if TYPE_CHECKING:
     from fastconv.augment import Augment
@@ -166,18 +168,27 @@ class Sequential(Layer):
         """Plan every layer; a ReLU behind a layer that can apply it on its tile becomes part of that layer's step."""
         work.steps = []
         fused = False
+        spread: Spread | None = None
         for number, layer in enumerate(self.layers):
             if fused and type(layer) is ReLU:
                 fused = False
                 continue
             inner = work.within(layer)
+            followers = self.layers[number + 1 : number + 3]
+            fused = inner.relu = layer.fuses_relu and bool(followers) and type(followers[0]) is ReLU
+            inner.may_stay = any(follower.knows_pieces for follower in followers[fused : fused + 1])
             try:
+                if spread is not None and not layer.takes_pieces(shape, spread):
+                    work.steps.append(together(shape, work, spread))
+                    spread = None
+                inner.came = spread
                 shape = layer.plan(shape, inner)
             except ShapeError as error:
                 raise ShapeError(f"layer {number}: {error}") from None
-            follower = self.layers[number + 1] if number + 1 < len(self.layers) else None
-            fused = inner.relu = layer.fuses_relu and type(follower) is ReLU
+            spread = inner.left
             work.steps.append((layer, inner))
+        if spread is not None:
+            work.steps.append(together(shape, work, spread))
         for (layer, inner), (after, behind) in pairwise(work.steps):
             if inner.relu and type(layer) in (Conv2d, Linear) and type(after) is MaxPool2d:
                 behind.gates, inner.gated = inner, True
