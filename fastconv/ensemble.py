@@ -67,7 +67,8 @@ class Ensemble:
         for number, other in enumerate(shapes):
             if other != shapes[0]:
                 raise ShapeError(
-                    f"Ensemble: expected outputs of one shape, got {shapes[0]} from model 0 and {other} from model {number}"
+                    f"Ensemble: expected outputs of one shape, got {shapes[0]} from model 0 and {other} from model "
+                    f"{number}"
                 )
         return shapes[0]
 

@@ -21,7 +21,7 @@ def net(seed=0, classes=3):
     return model
 
 
-# ----------------------------------------------------------------------------------------------------------------- views
+# ---------------------------------------------------------------------------------------------------------------- views
 
 
 def test_one_view_is_plain_prediction(images):
@@ -95,9 +95,17 @@ def test_no_images_have_no_views(images):
     [
         ({"tta": 0, "augment": SHIFTS}, ValueError, "predict: expected tta of at least 1, got 0"),
         ({"tta": 2.0, "augment": SHIFTS}, ValueError, r"predict: expected tta of at least 1, got 2\.0"),
-        ({"tta": 2}, ValueError, "predict: expected augment with tta=2, to say what views undergo: digits, fashion"),
+        (
+            {"tta": 2},
+            ValueError,
+            "predict: expected augment with tta=2, which says what views undergo: digits, fashion",
+        ),
         ({"tta": 2, "augment": "letters"}, ValueError, "expected augment as one of digits, .*, got 'letters'"),
-        ({"tta": 2, "augment": SHIFTS, "seed": -1}, ValueError, "expected seed as a whole number of at least 0, got -1"),
+        (
+            {"tta": 2, "augment": SHIFTS, "seed": -1},
+            ValueError,
+            "expected seed as a whole number of at least 0, got -1",
+        ),
         ({"tta": 2, "augment": Augment(mixup=0.2)}, ValueError, r"expected views of one image each, got mixup=0\.2"),
     ],
 )
@@ -113,7 +121,7 @@ def test_views_are_of_pixels(images):
         net().predict(images.reshape(37, -1), tta=2, augment=SHIFTS)
 
 
-# ------------------------------------------------------------------------------------------------------------- ensembles
+# ------------------------------------------------------------------------------------------------------------ ensembles
 
 
 def test_the_mean_of_models_in_their_order(images):

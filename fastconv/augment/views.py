@@ -47,7 +47,8 @@ def views(operation: str, x: object, tta: object, augment: Augment | str | None,
         return []
     if options is None:
         raise ValueError(
-            f"{operation}: expected augment with tta={tta}, to say what views undergo: {', '.join(PRESETS)} or an Augment"
+            f"{operation}: expected augment with tta={tta}, which says what views undergo: {', '.join(PRESETS)}, or an "
+            "Augment"
         )
     if isinstance(augment, str):
         options = VIEWS[augment]
