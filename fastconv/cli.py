@@ -186,6 +186,15 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="stop before so much time is over; the schedule then runs on the time (default: none)",
     )
+    parser.add_argument(
+        "--ensemble",
+        type=_whole(1),
+        default=1,
+        metavar="K",
+        help="train K models, of this seed and the next ones, that answer together; they share a time budget (default: "
+        "%(default)s)",
+    )
+    _add_views(parser)
 
 
 def _add_optimizer(parser: argparse.ArgumentParser) -> None:
@@ -218,12 +227,16 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", default="submission.csv", metavar="FILE", help="what to write (default: %(default)s)"
     )
     parser.add_argument("--proba", action="store_true", help="write every class's probability instead of the label")
+    _add_views(parser)
+    _add_views_preset(parser)
     _add_threads(parser)
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     _add_run(parser)
     parser.add_argument("data", metavar="DATA", help="labelled images")
+    _add_views(parser)
+    _add_views_preset(parser)
     _add_threads(parser)
 
 
@@ -262,6 +275,25 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 def _add_input(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input", type=_image_shape, metavar="CxHxW", help="size of an image (default: the run's, else 1x28x28)"
+    )
+
+
+def _add_views(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tta",
+        type=_whole(1),
+        default=1,
+        metavar="K",
+        help="answer by the mean over each image and K - 1 views of it, slightly augmented (default: %(default)s)",
+    )
+
+
+def _add_views_preset(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--augment",
+        type=_preset,
+        metavar="PRESET",
+        help="what views undergo, in its milder form: digits, fashion or cifar (default: the run's)",
     )
 
 

@@ -80,12 +80,13 @@ ARROWS = {
         "sequential",
         "shapes", "terminal",
     },
+    "ensemble": {"sequential", "shapes", "training"},
     "commands": EVERYTHING,
     "cli": EVERYTHING,
     "__main__": EVERYTHING,
 }  # fmt: skip
 # What closes a circle, or costs too much for every import, is imported inside the function that needs it.
-ARROWS_INSIDE_FUNCTIONS = {"sequential": {"summary", "training"}, "summary": {"sequential"}}
+ARROWS_INSIDE_FUNCTIONS = {"sequential": {"augment", "summary", "training"}, "summary": {"sequential"}}
 
 # Other people's packages, and the only parts that may import them.  NumPy is everywhere.
 GUESTS = {

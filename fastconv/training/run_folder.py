@@ -17,7 +17,7 @@ from fastconv.training.history import Record
 
 CONFIG, RESULTS, METRICS = "config.json", "results.csv", "metrics.json"
 MODEL, SUBMISSION = "model.safetensors", "submission.csv"
-_FORMATS = {
+EPOCHS = {
     "epoch": "{:d}",
     "time": "{:.3f}",
     "train_loss": "{:.6g}",
@@ -27,6 +27,7 @@ _FORMATS = {
     "lr": "{:.6g}",
     "images_per_s": "{:.0f}",
 }
+"""The columns of ``results.csv`` and how they are written."""
 
 
 class RunFolderError(ValueError):
@@ -52,6 +53,8 @@ class RunFolder:
     ----------
     out : path, optional
         Created with its parents if need be.  By default the next free one of ``runs/train-001``, ``-002`` ...
+    columns : dict of str
+        Of ``results.csv``, and how each is written.
 
     Attributes
     ----------
@@ -63,13 +66,14 @@ class RunFolder:
         If the folder holds a run, or cannot be written to.
     """
 
-    def __init__(self, out: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, out: str | os.PathLike[str] | None = None, columns: Mapping[str, str] = EPOCHS) -> None:
+        self._columns = columns
         wanted = Path("runs") if out is None else Path(out)
         try:
             self.path, self._is_new = _next_free(wanted) if out is None else _make(wanted)
             # Whoever creates this file owns the folder, should two runs be started into it at once.
             with (self.path / RESULTS).open("x", encoding="ascii", newline="") as file:
-                file.write(",".join(_FORMATS) + "\n")
+                file.write(",".join(columns) + "\n")
         except FileExistsError:
             check_free(wanted)
             raise
@@ -91,9 +95,9 @@ class RunFolder:
         """Write ``model.safetensors``."""
         io.save(model, self.path / MODEL)
 
-    def append(self, record: Record) -> None:
-        """Add one epoch to ``results.csv``."""
-        cells = ["" if record[name] is None else form.format(record[name]) for name, form in _FORMATS.items()]
+    def append(self, record: Record | Mapping[str, Any]) -> None:
+        """Add a row to ``results.csv``: one epoch's."""
+        cells = ["" if record[name] is None else form.format(record[name]) for name, form in self._columns.items()]
         with (self.path / RESULTS).open("a", encoding="ascii", newline="") as file:
             file.write(",".join(cells) + "\n")
 
