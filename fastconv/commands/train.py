@@ -16,6 +16,7 @@ from fastconv.commands.interrupts import Interrupted, Interrupts
 from fastconv.commands.labels import labels_of
 from fastconv.commands.machine import describe_machine
 from fastconv.commands.model_file import check_name, new_model
+from fastconv.commands.report import after_training
 from fastconv.commands.warmup import compile_kernels
 from fastconv.data import Dataset
 from fastconv.losses import CrossEntropyLoss, Loss
@@ -286,6 +287,8 @@ def _report(job: _Job, folder: RunFolder, matrix: NDArray[np.int64] | None, inte
         terminal.say("no validation (--val 0): the last weights are kept")
     else:
         say_accuracy("val accuracy", matrix)
+    if job.arguments.report:
+        after_training(folder.path, job.model, job.dataset, job.train, job.held_out, interrupts)
     submission = folder.file(SUBMISSION)
     if submission.exists() and job.test is not None:
         terminal.say(f"wrote  {submission}: {terminal.count(len(job.test), 'row')}")
