@@ -38,9 +38,9 @@ def curves(history: "Sequence[Record]") -> "Figure":
     """
     if not history:
         raise ValueError("curves: expected at least one epoch, got none")
+    figure = new_figure(11, 3.6)
     from matplotlib.ticker import MaxNLocator
 
-    figure = new_figure(11, 3.6)
     loss, accuracy, rate = figure.subplots(1, 3)
     epochs = [record["epoch"] for record in history]
     dots = {"marker": "o", "markersize": 3} if len(epochs) <= _DOTS else {}

@@ -24,7 +24,11 @@ def new_figure(width: float, height: float) -> "Figure":
     ImportError
         If matplotlib is not installed; the message says how to install it.
     """
-    figure = _figure_class()(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise ImportError('plots need matplotlib, which comes with: pip install "fastconv[plot]"') from error
+    figure = _shown_by_notebooks(Figure)(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
     figure.get_layout_engine().set(w_pad=0.07, h_pad=0.07)
     return figure
 
@@ -53,16 +57,6 @@ def bare(axes: Any) -> None:
 
 
 @cache
-def _figure_class() -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError('plots need matplotlib, which comes with: pip install "fastconv[plot]"') from error
-
-    class NotebookFigure(Figure):
-        """A figure that IPython shows; a plain one is shown only where pyplot has been imported."""
-
-        def _repr_png_(self) -> bytes:
-            return png(self)
-
-    return NotebookFigure
+def _shown_by_notebooks(kind: type) -> Any:
+    """Return a class of figures that IPython shows; plain ones it shows only where pyplot has been imported."""
+    return type("NotebookFigure", (kind,), {"_repr_png_": png})

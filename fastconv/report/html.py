@@ -17,9 +17,10 @@ th { font-weight: 600; }
 td { overflow-wrap: anywhere; }
 .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 th.number { text-align: right; }
-figure { margin: 0; }
+figure { margin: 0; overflow-x: auto; }
 img { max-width: 100%; height: auto; }
 """
+_NARROWEST = 480
 # Browsers are told to load nothing and to run nothing, whatever the page may contain.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
@@ -79,7 +80,10 @@ def folded(summary: str, content: str) -> str:
 def picture(png: bytes, description: str) -> str:
     """Return an image that is part of the page."""
     source = b64encode(png).decode("ascii")
-    return f'<figure><img src="data:image/png;base64,{source}" alt="{escape(description)}"></figure>'
+    width, height = (int.from_bytes(png[start : start + 4]) for start in (16, 20))
+    # On a narrow screen a picture is scrolled rather than made too small to be read.
+    size = f'width="{width}" height="{height}" style="min-width: {min(width, _NARROWEST)}px"'
+    return f'<figure><img src="data:image/png;base64,{source}" alt="{escape(description)}" {size}></figure>'
 
 
 def _table(lines: Iterable[str]) -> str:
