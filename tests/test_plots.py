@@ -68,6 +68,8 @@ def test_the_axes_of_curves_show_what_matters():
     loss, accuracy, _ = plots.curves([record(n, 0.99, train_loss=10.0**-n, train_acc=0.98) for n in range(1, 5)]).axes
     assert loss.get_yscale() == "log"
     accuracies = [0.1, 0.2, *np.linspace(0.97, 0.99, 8)]
+    loss, _, _ = drawn(plots.curves([record(1, 0.1, train_loss=2.0, val_loss=float("inf")), record(2)])).axes
+    assert loss.get_yscale() == "linear"
     loss, accuracy, _ = plots.curves([record(n, a, train_acc=a) for n, a in enumerate(accuracies, 1)]).axes
     assert loss.get_yscale() == "linear"
     assert accuracy.get_ylim()[0] == pytest.approx(0.968, abs=1e-9)
@@ -109,6 +111,11 @@ def test_many_classes_and_long_names_fit_into_the_picture(n, letters, numbered):
     assert all(a.x1 <= b.x0 for a, b in pairwise(along))
     cell = axes.get_window_extent(renderer).width / n
     assert all(text.get_window_extent(renderer).width < cell for text in axes.texts)
+
+
+def test_hundreds_of_classes_have_no_names():
+    (axes,) = drawn(plots.confusion(np.eye(300, dtype=int), ["name"] * 300)).axes
+    assert not {"name"} & set(labels(axes.xaxis))
 
 
 @pytest.mark.parametrize(
@@ -239,6 +246,7 @@ def test_filters_of_three_channels_are_colours(rng):
     ("layer", "title"),
     [
         (fc.Conv2d(1, 1, (1, 7)), "1 filter of 1 x 7"),
+        (fc.Conv2d(1, 64, (7, 1)), "64 filters of 7 x 1"),
         (fc.Conv2d(5, 20, (3, 5)), "20 filters of 3 x 5 x 5 channels, the first 64 of 100 tiles"),
         (fc.Conv2d(3, 100, 2), "100 filters of 2 x 2, the first 64 of 100 tiles"),
         (fc.Conv2d(4, 8, 3, groups=4), "8 filters of 3 x 3"),
@@ -246,7 +254,9 @@ def test_filters_of_three_channels_are_colours(rng):
 )
 def test_filters_of_other_shapes(layer, title):
     layer.parameters()[0].value[:] = 0
-    assert drawn(plots.filters(layer)).axes[0].get_title() == title
+    figure = drawn(plots.filters(layer))
+    assert figure.axes[0].get_title() == title
+    assert max(figure.get_size_inches()) < 9
 
 
 def test_filters_of_a_model_without_convolutions():
@@ -266,6 +276,8 @@ def test_the_preview_of_augmentation_shows_what_training_sees(rng):
     assert page.shape == (2 * 102, 3 * 102, 3)
     np.testing.assert_array_equal(page[102:202, :100, 1], images[2, 0])
     np.testing.assert_array_equal(page[:100, 204:304, 0], options.apply(images, 7, epoch=2, seed=5)[0])
+    tall = drawn(plots.augmentation(np.zeros((2, 1, 784, 1), np.uint8), "digits"))
+    assert max(tall.get_size_inches()) < 13
     with pytest.raises(ValueError, match="augmentation: expected columns of at least 2, got 1"):
         plots.augmentation(images, options, columns=1)
     with pytest.raises(ValueError, match="augmentation: expected augment as one of digits"):

@@ -1,7 +1,7 @@
 """The confusion matrix."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,8 @@ _NARROWEST, _WIDEST = 4.0, 12.0  # inches
 _LARGEST = 9.0  # points
 _NUMBERED = 40
 """With more classes than this, cells have a colour but no number."""
+_NAMED = 120
+"""With more classes than this, there is no room for names, and matplotlib numbers some of the classes."""
 _RIGHT, _WRONG = (31, 99, 144), (217, 112, 30)
 _PALEST = 0.12
 
@@ -47,11 +49,12 @@ def confusion(matrix: np.ndarray, classes: Sequence[str] | None = None) -> "Figu
     if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or counts.size == 0:
         raise ShapeError(f"confusion: expected a square matrix, got shape {counts.shape}")
     if counts.dtype.kind not in "iu" or counts.min() < 0:
-        raise ValueError(f"confusion: expected whole numbers from 0 upwards, got dtype {counts.dtype}")
+        raise ValueError(
+            f"confusion: expected whole numbers from 0 upwards, got dtype {counts.dtype}, least {counts.min()}"
+        )
     n = len(counts)
     names = class_names("confusion", classes, n)
-    longest = max(map(len, names))
-    edge = 1.0 + 0.09 * longest  # what names and titles take
+    edge = 1.0 + 0.09 * max(map(len, names))  # what names and titles take
     side = max(_NARROWEST, n * min(_CELL, _WIDEST / n) + edge)
     cell = 72 * (side - edge) / n  # in points
     figure = new_figure(side, side)
@@ -65,6 +68,19 @@ def confusion(matrix: np.ndarray, classes: Sequence[str] | None = None) -> "Figu
             colour = "white" if row == column and dark[row, column] else "black"
             text = f"{counts[row, column]:,}"
             axes.text(column, row, text, ha="center", va="center", fontsize=size, color=colour)
+    if n <= _NAMED:
+        _name_cells(axes, names, cell)
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_color(FAINT)
+    wrong, total = int(counts.sum() - counts.trace()), int(counts.sum())
+    axes.set_title(f"{wrong:,} of {total:,} wrong", fontsize=10, color=GREY)
+    axes.set(xlabel="predicted class", ylabel="true class")
+    return figure
+
+
+def _name_cells(axes: Any, names: list[str], cell: float) -> None:
+    """Write the classes' names beside their rows and columns, and draw lines between these."""
+    n, longest = len(names), max(map(len, names))
     size = min(_LARGEST, 0.8 * cell)
     upright = 0.7 * size * longest > 0.9 * cell
     axes.set_xticks(range(n), names, parse_math=False, fontsize=size, rotation=90 if upright else 0)
@@ -72,12 +88,6 @@ def confusion(matrix: np.ndarray, classes: Sequence[str] | None = None) -> "Figu
     axes.set_xticks(np.arange(n - 1) + 0.5, minor=True)
     axes.set_yticks(np.arange(n - 1) + 0.5, minor=True)
     axes.grid(which="minor", color=FAINT, linewidth=0.5)
-    axes.tick_params(which="both", length=0)
-    axes.spines[:].set_color(FAINT)
-    wrong, total = int(counts.sum() - counts.trace()), int(counts.sum())
-    axes.set_title(f"{wrong:,} of {total:,} wrong", fontsize=10, color=GREY)
-    axes.set(xlabel="predicted class", ylabel="true class")
-    return figure
 
 
 def _colours(counts: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from fastconv.plots.figures import new_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_CELL = 0.9  # inches
+_CELL, _HIGHEST = 0.9, 12.0  # inches
 
 
 def augmentation(
@@ -41,7 +41,7 @@ def augmentation(
     """
     page = sheet("augmentation", images, augment, range(min(4, len(images))) if index is None else index, seed, columns)
     height, width = page.shape[:2]
-    figure = new_figure(columns * _CELL, columns * _CELL * height / width + 0.3)
+    figure = new_figure(columns * _CELL, min(_HIGHEST, columns * _CELL * height / width) + 0.3)
     axes = figure.subplots()
     axes.imshow(page, interpolation="nearest")
     cell = width / columns

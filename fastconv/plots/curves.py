@@ -1,6 +1,7 @@
 """Training curves."""
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from fastconv.plots.figures import BLUE, GREY, ORANGE, new_figure, plain
@@ -57,7 +58,7 @@ def curves(history: "Sequence[Record]") -> "Figure":
         plain(axes)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     losses = _values(history, "loss")
-    if min(losses) > 0 and max(losses) > _LOGARITHMIC * min(losses):
+    if losses and min(losses) > 0 and max(losses) > _LOGARITHMIC * min(losses):
         loss.set_yscale("log")
     _mark_best(history, loss, accuracy)
     _stay_near_the_end(history, accuracy)
@@ -68,8 +69,9 @@ def curves(history: "Sequence[Record]") -> "Figure":
 
 
 def _values(history: "Sequence[Record]", name: str) -> list[float]:
+    """Return the finite figures of both parts."""
     both = [record[f"{part}_{name}"] for record in history for part in ("train", "val")]
-    return [value for value in both if value is not None]
+    return [value for value in both if value is not None and isfinite(value)]
 
 
 def _mark_best(history: "Sequence[Record]", loss: Any, accuracy: Any) -> None:

@@ -42,7 +42,7 @@ def filters(model: Layer) -> "Figure":
     shown = tiles[:_MOST]
     columns = min(_columns(len(shown)), len(shown))
     rows = -(-len(shown) // columns)
-    tile = min(_LARGEST, max(_TILE, 6.5 / columns))
+    tile = min(_LARGEST, max(_TILE, 6.5 / columns)) / max(1.0, height / width)
     figure = new_figure(max(3.0, columns * tile + 1.0), max(1.2, rows * tile * height / width) + 0.5)
     axes = figure.subplots()
     if channels == 3:
