@@ -133,7 +133,18 @@ def measure(name: str, parts: Parts, seeds: int, work: Path, submission: Path | 
     for number, seed in enumerate(seeds_of(recipe, seeds)):
         run = work / name / f"seed-{seed}"
         print(f"{name}, seed {seed} ...", file=sys.stderr)
-        fastconv("train", parts.train, *shlex.split(recipe.options), "--val", "0", "--seed", str(seed), "--out", run)
+        fastconv(
+            "train",
+            parts.train,
+            *shlex.split(recipe.options),
+            "--val",
+            "0",
+            "--seed",
+            str(seed),
+            "--no-report",
+            "--out",
+            run,
+        )
         answers = predict(run, recipe, parts.final, work / name / f"seed-{seed}-final.csv")
         right.append(int((answers == parts.labels).sum()))
         seconds.append(json.loads((run / "metrics.json").read_bytes())["train_seconds"])

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fastconv import functional as functional
     from fastconv import init as init
     from fastconv import models as models
+    from fastconv import plots as plots
     from fastconv import reference as reference
     from fastconv import schedules as schedules
     from fastconv.averaging import EMA as EMA
@@ -84,7 +85,7 @@ if TYPE_CHECKING:
     from fastconv_kernels.runtime import set_num_threads as set_num_threads
     from fastconv_kernels.runtime import thread_layer as thread_layer
 
-_MODULES = ("augment", "data", "functional", "init", "models", "reference", "schedules")
+_MODULES = ("augment", "data", "functional", "init", "models", "plots", "reference", "schedules")
 _NAMES = {
     "fastconv.averaging": ("EMA",),
     "fastconv.ensemble": ("Ensemble",),

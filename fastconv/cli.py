@@ -145,6 +145,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size", type=_size, metavar="HxW", help="resize PNG and JPEG files (default: they must have one size)"
     )
+    parser.add_argument(
+        "--no-report", dest="report", action="store_false", help="draw no plots and no report.html after training"
+    )
     _add_threads(parser)
     parser.add_argument("--out", metavar="DIR", help="the run's folder (default: runs/train-001, -002, ...)")
     _add_optimizer(parser)
@@ -240,6 +243,12 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     _add_threads(parser)
 
 
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="RUN", help="a run's folder")
+    parser.add_argument("data", nargs="?", metavar="DATA", help="the run's data (default: where the run found them)")
+    _add_threads(parser)
+
+
 def _add_summary(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL|RUN", help="a model's name, a run's folder or a model.safetensors")
     _add_input(parser)
@@ -306,6 +315,7 @@ _COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
     "lr-find": (_add_lr_find, "suggest a learning rate to train with"),
     "predict": (_add_predict, "write a trained model's answers for images"),
     "evaluate": (_add_evaluate, "measure a trained model on labelled images"),
+    "report": (_add_report, "draw a run's plots and its report.html again"),
     "summary": (_add_summary, "show a model's layers, sizes and parameters"),
     "gradcheck": (_add_gradcheck, "compare every gradient with finite differences"),
     "bench": (_add_bench, "time each kernel beside naive loops, after comparing results"),

@@ -15,7 +15,7 @@ import fastconv as fc
 from fastconv import data
 from fastconv.cli import main
 
-OPTIONS = ["--model", "lenet_seed", "--epochs", "1", "--batch-size", "32"]
+OPTIONS = ["--no-report", "--model", "lenet_seed", "--epochs", "1", "--batch-size", "32"]
 
 
 @pytest.fixture(autouse=True)

@@ -75,12 +75,14 @@ ARROWS = {
     "models": {"layers", "sequential", "shapes"},
     "data": {"atomic"},
     "io": {"atomic", "blocks", "layers", "sequential", "shapes"},
+    "plots": {"augment", "layers", "shapes"},
     "training": {
-        "atomic", "augment", "averaging", "blocks", "data", "io", "layers", "losses", "models", "optim", "schedules",
-        "sequential",
+        "atomic", "augment", "averaging", "blocks", "data", "io", "layers", "losses", "models", "optim", "plots",
+        "schedules", "sequential",
         "shapes", "terminal",
     },
     "ensemble": {"sequential", "shapes", "training"},
+    "report": {"atomic", "augment", "data", "layers", "plots", "sequential", "training"},
     "commands": EVERYTHING,
     "cli": EVERYTHING,
     "__main__": EVERYTHING,
@@ -94,7 +96,7 @@ GUESTS = {
     "pandas": {"data"},
     "safetensors": {"io"},
     "rich": {"commands", "terminal", "training"},
-    "matplotlib": {"training"},
+    "matplotlib": {"plots"},
 }
 
 

@@ -16,6 +16,7 @@ from fastconv.commands.interrupts import Interrupted, Interrupts
 from fastconv.commands.labels import labels_of
 from fastconv.commands.machine import describe_machine
 from fastconv.commands.model_file import check_name, new_model
+from fastconv.commands.report import after_training
 from fastconv.commands.warmup import compile_kernels
 from fastconv.data import Dataset
 from fastconv.losses import CrossEntropyLoss, Loss
@@ -361,6 +362,8 @@ def _report(job: Job, folder: RunFolder, measured: Measured | None, interrupts: 
     else:
         views = f" with {job.arguments.tta} views" if job.arguments.tta > 1 else ""
         say_accuracy(f"val accuracy{views}", measured.matrix)
+    if job.arguments.report:
+        after_training(folder.path, job.model, job.dataset, job.train, job.held_out, interrupts)
     say_files(job, folder)
 
 

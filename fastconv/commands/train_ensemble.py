@@ -16,6 +16,7 @@ from fastconv import data, terminal
 from fastconv.commands.common import say_accuracy
 from fastconv.commands.interrupts import Interrupted, Interrupts
 from fastconv.commands.model_file import member, new_model
+from fastconv.commands.report import after_training
 from fastconv.commands.train import (
     Job,
     Measured,
@@ -139,6 +140,8 @@ def _train(job: Job, number: int, together: _Together, interrupts: Interrupts) -
     measured, training = None if p is None else by_probabilities(job, p), training_of(history, interrupts)
     training["interrupted"] = not finished
     folder.write_json(METRICS, metrics_of(measured, training))
+    if job.arguments.report and interrupts.exit_code is None:
+        after_training(folder.path, job.model, job.dataset, job.train, job.held_out, interrupts)
     if finished or not together.models:
         row = {"member": number, "seed": job.arguments.seed, **training}
         row |= {"val_loss": measured and measured.loss, "val_acc": measured and _accuracy(measured)}

@@ -4,6 +4,7 @@
 again. Every file but ``results.csv``, which grows, is either its old self or wholly new, whatever happens meanwhile.
 """
 
+import csv
 import json
 import os
 from collections.abc import Mapping
@@ -13,10 +14,10 @@ from typing import Any
 from fastconv import atomic, io
 from fastconv.sequential import Sequential
 from fastconv.training.callbacks import Callback, KeepBest, Run
-from fastconv.training.history import Record
+from fastconv.training.history import History, Record
 
 CONFIG, RESULTS, METRICS = "config.json", "results.csv", "metrics.json"
-MODEL, SUBMISSION = "model.safetensors", "submission.csv"
+MODEL, SUBMISSION, REPORT = "model.safetensors", "submission.csv", "report.html"
 EPOCHS = {
     "epoch": "{:d}",
     "time": "{:.3f}",
@@ -39,11 +40,36 @@ def check_free(folder: str | os.PathLike[str]) -> None:
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise RunFolderError(f"{folder}: expected a folder for the run, got a file; name another with --out")
-    for name in (CONFIG, RESULTS, METRICS, MODEL, SUBMISSION):
+    for name in (CONFIG, RESULTS, METRICS, MODEL, SUBMISSION, REPORT):
         if (folder / name).exists():
             raise RunFolderError(
                 f"{folder}: already holds a run ({name}), which is never overwritten; name another with --out"
             )
+
+
+def read_results(path: str | os.PathLike[str]) -> History:
+    """Return the epochs of a ``results.csv``.
+
+    Raises
+    ------
+    RunFolderError
+        If it is no such file, or damaged.
+    OSError
+        If it cannot be read.
+    """
+    with Path(path).open(encoding="ascii", errors="replace", newline="") as file:
+        rows = list(csv.reader(file))
+    history = History()
+    try:
+        if rows[:1] != [list(EPOCHS)]:
+            raise ValueError(f"the header {','.join(EPOCHS)}, got {','.join(*rows[:1])!r}")
+        for row in rows[1:]:
+            cells = dict(zip(EPOCHS, row, strict=True))
+            values = {name: None if cell == "" else float(cell) for name, cell in cells.items()}
+            history.append(Record(**values | {"epoch": int(cells["epoch"])}))  # pyright: ignore[reportArgumentType]
+    except (ValueError, TypeError) as error:
+        raise RunFolderError(f"{path}: the file is damaged, or no run's {RESULTS}: {error}") from error
+    return history
 
 
 class RunFolder:
