@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fastconv import reference as reference
     from fastconv import schedules as schedules
     from fastconv.averaging import EMA as EMA
+    from fastconv.checkup import doctor as doctor
     from fastconv.gradient_check import GradientError as GradientError
     from fastconv.gradient_check import gradcheck as gradcheck
     from fastconv.io import ModelFileError as ModelFileError
@@ -86,6 +87,7 @@ if TYPE_CHECKING:
 _MODULES = ("augment", "data", "functional", "init", "models", "reference", "schedules")
 _NAMES = {
     "fastconv.averaging": ("EMA",),
+    "fastconv.checkup": ("doctor",),
     "fastconv.gradient_check": ("GradientError", "gradcheck"),
     "fastconv.io": ("ModelFileError", "load", "save"),
     "fastconv.layers": (

@@ -23,7 +23,7 @@ from fastconv.cli import main
 from fastconv.commands import common
 from fastconv.commands.interrupts import Interrupted, Interrupts
 
-COMMANDS = ["train", "lr-find", "predict", "evaluate", "summary", "gradcheck", "bench", "warmup"]
+COMMANDS = ["train", "lr-find", "predict", "evaluate", "summary", "gradcheck", "doctor", "bench", "warmup"]
 
 
 def write_csv(path, images, labels=None):

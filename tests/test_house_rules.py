@@ -80,6 +80,7 @@ ARROWS = {
         "sequential",
         "shapes", "terminal",
     },
+    "checkup": {"data", "layers", "losses", "optim", "sequential", "shapes", "summary", "terminal", "training", K},
     "commands": EVERYTHING,
     "cli": EVERYTHING,
     "__main__": EVERYTHING,
