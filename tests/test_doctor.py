@@ -43,9 +43,10 @@ def named(finding, name, severity, *parts):
 # ------------------------------------------------------------------------------------------------------------- healthy
 
 
-@pytest.mark.parametrize(
-    ("name", "seed"), [*((n, s) for n in ("lenet5", "lenet_seed") for s in range(4)), ("digitnet", 0)]
-)
+NETWORKS = [*((name, seed) for name in ("lenet5", "lenet_seed") for seed in range(4)), ("digitnet", 0)]
+
+
+@pytest.mark.parametrize(("name", "seed"), NETWORKS)
 def test_no_false_alarm_before_training(name, seed):
     report = doctor(network(name, seed), x_test=X_TEST, seed=seed, optimizer=["sgd", "adam"][seed % 2])
     assert all(finding.severity == "ok" for finding in report), report
@@ -157,7 +158,7 @@ def test_initial_weights_are_not_drawn_for_the_patient():
     assert all(parameter._value is None for parameter in model.parameters())
 
 
-# ----------------------------------------------------------------------------------------------------- layers with faults
+# --------------------------------------------------------------------------------------------------- layers with faults
 
 
 class Scale(fc.Layer):
@@ -300,7 +301,7 @@ def test_what_cannot_be_learned_by_heart():
     assert "numeric gradients" in faults(report)
 
 
-# ---------------------------------------------------------------------------------------------------- weights with faults
+# -------------------------------------------------------------------------------------------------- weights with faults
 
 
 def test_weights_of_a_thousand():
@@ -622,7 +623,7 @@ def test_the_machine_alone():
     assert not report.faults
 
 
-# -------------------------------------------------------------------------------------------------- report and arguments
+# ------------------------------------------------------------------------------------------------- report and arguments
 
 
 def test_the_report():

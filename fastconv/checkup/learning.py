@@ -23,7 +23,7 @@ _RATE = 3e-3
 _TRIAL = 40
 _WORK = 2e9
 """Multiply-adds of all steps at one rate, one way; above it batches are of one lane block."""
-_TRIED = (*(10.0**-n for n in range(1, 7)), *(10.0**n for n in range(1, 7)))
+_TRIED = tuple(10.0**n for size in range(1, 7) for n in (-size, size))
 
 
 # ---------------------------------------------------------------------------------------------------- learned by heart

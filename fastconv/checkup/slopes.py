@@ -14,8 +14,9 @@ _STEPS = (1e-4, 1e-6, 1e-8)
 """Times the array's size: the first is long enough for a layer that rounds, the last meets no kink of a whole model."""
 _TOLERANCE = 0.01
 _DIRECTIONS = 2
-_JITTER = 0.3
-"""Of an input's deviation: what is equal (the background, what a ReLU cut) would be a kink of a maximum."""
+_JITTER, _SMALL_JITTER = 0.3, 0.01
+"""Of an input's deviation, of a parameter's size: what is equal (the background, what a ReLU cut, biases of 0 behind a
+dead layer) would be a kink."""
 
 
 def check_slopes(model: Sequential, seen: Sequence[Seen], seed: int) -> Finding:
@@ -57,6 +58,8 @@ def _misfits(layer: Layer, x: np.ndarray, seed: int) -> tuple[list[str], int]:
     rng = np.random.default_rng(seed)
     x = x.astype(np.float64)
     x += rng.uniform(0, _JITTER * (float(x.std()) or 1.0), x.shape)
+    for parameter in layer.parameters():
+        parameter.value += rng.uniform(0, _SMALL_JITTER * _size_of(parameter.value), parameter.shape)
     upstream = rng.standard_normal(layer.output_shape(x.shape))
 
     def scalar() -> float:
@@ -79,6 +82,10 @@ def _misfits(layer: Layer, x: np.ndarray, seed: int) -> tuple[list[str], int]:
     return found, _DIRECTIONS * len(arrays)
 
 
+def _size_of(array: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(array * array))) or 1.0
+
+
 def _misfit(
     scalar: Callable[[], float], array: np.ndarray, gradient: np.ndarray, size: float, rng: np.random.Generator
 ) -> str | None:
@@ -87,7 +94,7 @@ def _misfit(
     # Directions are random, so a slope may happen to be small: it is then compared with what slopes are like here.
     length = 0.1 * float(np.sqrt((gradient * gradient).sum()))
     before = array.copy()
-    unit = float(np.sqrt(np.mean(before * before))) or 1.0
+    unit = _size_of(before)
     here, worst = scalar(), ""
     for step in _STEPS:
         sides: list[float] = []
