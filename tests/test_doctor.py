@@ -463,7 +463,7 @@ FLOATS_TEST = (X_TEST / 255).astype(np.float32)
 @pytest.mark.parametrize(
     ("train", "test", "part"),
     [
-        (FLOATS, FLOATS_TEST / 255, "the test's spread is 1 / 25 of training"),
+        (FLOATS, FLOATS_TEST / 255, "the test's spread is 1 / 252 of that of training"),
         (FLOATS, FLOATS_TEST * 255, "the test's spread is 258 times"),
         (FLOATS, 1 - FLOATS_TEST, "ink is inverted"),
         (X, 255 - X_TEST, "ink is inverted"),

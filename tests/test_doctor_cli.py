@@ -141,8 +141,8 @@ def test_exit_codes_in_a_process_of_its_own(files):
         (["--test", "{test}"], "--test: expected a run, or data and --model, to compare it with"),
         (["{train}", "--model", "lenet6"], "--model: expected one of lenet5, "),
         (["{test}", "--model", "lenet5"], "{test}: the images have no labels"),
-        (["{run}", "--test", "gone.npz"], "gone.npz: No such file or directory"),
-        (["gone.npz", "--model", "lenet5"], "gone.npz: No such file or directory"),
+        (["{run}", "--test", "gone.npz"], "gone.npz: there is no such file"),
+        (["gone.npz", "--model", "lenet5"], "gone.npz: there is no such file"),
     ],
 )
 def test_what_is_refused(words, message, files, capsys):
