@@ -2,6 +2,7 @@
 
 import json
 from copy import deepcopy
+from functools import cache
 
 import numpy as np
 import pytest
@@ -259,6 +260,11 @@ def with_layer(layer):
     return model
 
 
+@cache
+def report_of(layer):
+    return doctor(with_layer(layer()), X[:500], Y[:500] % 2)
+
+
 def test_a_right_layer_of_ones_own():
     assert not doctor(with_layer(Scale())).faults
 
@@ -278,9 +284,8 @@ def test_a_right_layer_of_ones_own():
         (PassesNothing, "gradient flow", ["zero, every element: 0.weight (Conv2d)"]),
     ],
 )
-@pytest.mark.parametrize("seed", range(2))
-def test_wrong_gradients(layer, name, parts, seed):
-    report = doctor(with_layer(layer()), X[:500], Y[:500] % 2, seed=seed)
+def test_wrong_gradients(layer, name, parts):
+    report = report_of(layer)
     named(report.named(name), name, "fault", *parts)
     assert len(report.named("numeric gradients").evidence.split(";")) <= 3
 
@@ -372,9 +377,8 @@ def test_a_softmax_too_many():
         (fc.Adam(1e-7), "too low"),
     ],
 )
-@pytest.mark.parametrize("seed", range(2))
-def test_learning_rates(optimizer, verdict, seed):
-    report = doctor(network(seed=seed), optimizer=optimizer, seed=seed)
+def test_learning_rates(optimizer, verdict):
+    report = doctor(network(), optimizer=optimizer)
     named(report.named("learning rate"), "learning rate", "fault", f"at {optimizer.lr:g}: loss", verdict)
     assert faults(report) == {"learning rate"}
 
