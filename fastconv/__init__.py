@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fastconv import reference as reference
     from fastconv import schedules as schedules
     from fastconv.averaging import EMA as EMA
+    from fastconv.checkup import doctor as doctor
     from fastconv.ensemble import Ensemble as Ensemble
     from fastconv.gradient_check import GradientError as GradientError
     from fastconv.gradient_check import gradcheck as gradcheck
@@ -88,6 +89,7 @@ if TYPE_CHECKING:
 _MODULES = ("augment", "data", "functional", "init", "models", "plots", "reference", "schedules")
 _NAMES = {
     "fastconv.averaging": ("EMA",),
+    "fastconv.checkup": ("doctor",),
     "fastconv.ensemble": ("Ensemble",),
     "fastconv.gradient_check": ("GradientError", "gradcheck"),
     "fastconv.io": ("ModelFileError", "load", "save"),

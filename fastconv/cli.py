@@ -265,6 +265,25 @@ def _add_gradcheck(parser: argparse.ArgumentParser) -> None:
     _add_input(parser)
 
 
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "data",
+        nargs="?",
+        metavar="RUN|DATA",
+        help="a run's folder, or labelled images for --model (default: with --model the built-in digits, else the "
+        "machine alone)",
+    )
+    parser.add_argument("--model", metavar="NAME", help=f"{MODELS}, to be trained on DATA")
+    parser.add_argument("--test", metavar="FILE", help="images that the model is to be used on (default: the run's)")
+    _add_optimizer(parser)
+    parser.add_argument("--lr", type=_rate, metavar="X", help="highest learning rate (default: the optimizer's)")
+    parser.add_argument(
+        "--seed", type=_whole(0), default=0, metavar="N", help="what weights and samples follow from (default: 0)"
+    )
+    parser.add_argument("--json", action="store_true", help="write the findings as JSON, and nothing else")
+    _add_threads(parser)
+
+
 def _add_bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="smaller arrays, a few seconds in all")
     _add_threads(parser)
@@ -318,6 +337,10 @@ _COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
     "report": (_add_report, "draw a run's plots and its report.html again"),
     "summary": (_add_summary, "show a model's layers, sizes and parameters"),
     "gradcheck": (_add_gradcheck, "compare every gradient with finite differences"),
+    "doctor": (
+        _add_doctor,
+        "look for what makes training fail: machine, data, model, learning rate; exit code 1 if so",
+    ),
     "bench": (_add_bench, "time each kernel beside naive loops, after comparing results"),
     "warmup": (_add_warmup, "compile the kernels now rather than at the first training"),
 }

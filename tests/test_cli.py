@@ -22,7 +22,7 @@ from fastconv import cli, data, models, optim, schedules, terminal
 from fastconv.commands import common
 from fastconv.commands.interrupts import Interrupted, Interrupts
 
-COMMANDS = ["train", "lr-find", "predict", "evaluate", "report", "summary", "gradcheck", "bench", "warmup"]
+COMMANDS = ["train", "lr-find", "predict", "evaluate", "report", "summary", "gradcheck", "doctor", "bench", "warmup"]
 
 
 def without_report(words):

@@ -83,6 +83,7 @@ ARROWS = {
     },
     "ensemble": {"sequential", "shapes", "training"},
     "report": {"atomic", "augment", "data", "layers", "plots", "sequential", "training"},
+    "checkup": {"data", "layers", "losses", "optim", "sequential", "shapes", "summary", "terminal", "training", K},
     "commands": EVERYTHING,
     "cli": EVERYTHING,
     "__main__": EVERYTHING,
