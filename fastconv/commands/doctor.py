@@ -15,7 +15,7 @@ from fastconv.commands.common import CompilingNotice, use_threads
 from fastconv.commands.errors import UsageError
 from fastconv.commands.interrupts import Interrupts
 from fastconv.commands.labels import labels_of
-from fastconv.commands.model_file import check_name, find_run, new_model
+from fastconv.commands.model_file import check_name, find, new_model
 from fastconv.data import DataError, Dataset
 from fastconv.losses import CrossEntropyLoss
 from fastconv.optim import Optimizer
@@ -96,7 +96,7 @@ def _test(path: str | None, dataset: Dataset) -> Dataset | None:
 
 
 def _of_run(arguments: argparse.Namespace) -> _Patient:
-    found = find_run(arguments.data)
+    found = find(arguments.data)
     folder = Path(arguments.data)
     folder = folder if folder.is_dir() else folder.parent
     config = _config(folder / CONFIG)
