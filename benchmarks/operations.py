@@ -348,7 +348,7 @@ def _linear_backward_weight(rng: np.random.Generator, n: int) -> Case:
         naive.linear_backward_weight,
         (dy, x, dw),
         lambda: [dw],
-        lambda: matrix.backward_weight(dyb.array, xb.array, total),
+        lambda: matrix.backward_weight(dyb.array, xb.array, n, total),
         lambda: [total],
         work,
         2 * work,

@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from fastconv import functional as functional
     from fastconv import init as init
     from fastconv import models as models
+    from fastconv import plots as plots
     from fastconv import reference as reference
     from fastconv import schedules as schedules
     from fastconv.averaging import EMA as EMA
+    from fastconv.checkup import doctor as doctor
+    from fastconv.ensemble import Ensemble as Ensemble
     from fastconv.gradient_check import GradientError as GradientError
     from fastconv.gradient_check import gradcheck as gradcheck
     from fastconv.io import ModelFileError as ModelFileError
@@ -84,9 +87,11 @@ if TYPE_CHECKING:
     from fastconv_kernels.runtime import set_num_threads as set_num_threads
     from fastconv_kernels.runtime import thread_layer as thread_layer
 
-_MODULES = ("augment", "data", "functional", "init", "models", "reference", "schedules")
+_MODULES = ("augment", "data", "functional", "init", "models", "plots", "reference", "schedules")
 _NAMES = {
     "fastconv.averaging": ("EMA",),
+    "fastconv.checkup": ("doctor",),
+    "fastconv.ensemble": ("Ensemble",),
     "fastconv.gradient_check": ("GradientError", "gradcheck"),
     "fastconv.io": ("ModelFileError", "load", "save"),
     "fastconv.layers": (

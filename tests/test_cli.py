@@ -18,12 +18,20 @@ import pytest
 from subprocesses import ROOT, succeed
 
 import fastconv as fc
-from fastconv import data, models, optim, schedules, terminal
-from fastconv.cli import main
+from fastconv import cli, data, models, optim, schedules, terminal
 from fastconv.commands import common
 from fastconv.commands.interrupts import Interrupted, Interrupts
 
-COMMANDS = ["train", "lr-find", "predict", "evaluate", "summary", "gradcheck", "bench", "warmup"]
+COMMANDS = ["train", "lr-find", "predict", "evaluate", "report", "summary", "gradcheck", "doctor", "bench", "warmup"]
+
+
+def without_report(words):
+    """Drawing takes a second, and has tests of its own in test_report.py."""
+    return [*words, "--no-report"] if "train" in words[:1] and "--help" not in words else words
+
+
+def main(words):
+    return cli.main(without_report(words))
 
 
 def write_csv(path, images, labels=None):
@@ -503,7 +511,7 @@ def test_a_narrow_terminal_breaks_lines_between_words(monkeypatch):
 def start(words, cwd):
     """Start the command in a process that heeds Ctrl-C, even where this one was started without it."""
     code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    code += f"from fastconv.cli import main\nsys.exit(main({words!r}))"
+    code += f"from fastconv.cli import main\nsys.exit(main({without_report(words)!r}))"
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT / "kernels")]))
     return subprocess.Popen(
         [sys.executable, "-c", code],

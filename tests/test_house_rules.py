@@ -75,17 +75,21 @@ ARROWS = {
     "models": {"layers", "sequential", "shapes"},
     "data": {"atomic"},
     "io": {"atomic", "blocks", "layers", "sequential", "shapes"},
+    "plots": {"augment", "layers", "shapes"},
     "training": {
-        "atomic", "augment", "averaging", "blocks", "data", "io", "layers", "losses", "models", "optim", "schedules",
-        "sequential",
+        "atomic", "augment", "averaging", "blocks", "data", "io", "layers", "losses", "models", "optim", "plots",
+        "schedules", "sequential",
         "shapes", "terminal",
     },
+    "ensemble": {"sequential", "shapes", "training"},
+    "report": {"atomic", "augment", "data", "layers", "plots", "sequential", "training"},
+    "checkup": {"data", "layers", "losses", "optim", "sequential", "shapes", "summary", "terminal", "training", K},
     "commands": EVERYTHING,
     "cli": EVERYTHING,
     "__main__": EVERYTHING,
 }  # fmt: skip
 # What closes a circle, or costs too much for every import, is imported inside the function that needs it.
-ARROWS_INSIDE_FUNCTIONS = {"sequential": {"summary", "training"}, "summary": {"sequential"}}
+ARROWS_INSIDE_FUNCTIONS = {"sequential": {"augment", "summary", "training"}, "summary": {"sequential"}}
 
 # Other people's packages, and the only parts that may import them.  NumPy is everywhere.
 GUESTS = {
@@ -93,7 +97,7 @@ GUESTS = {
     "pandas": {"data"},
     "safetensors": {"io"},
     "rich": {"commands", "terminal", "training"},
-    "matplotlib": {"training"},
+    "matplotlib": {"plots"},
 }
 
 

@@ -95,7 +95,7 @@ def test_small_shapes_meet_every_line_of_every_kernel_and_twin():
     import fastconv as fc
     import fastconv_kernels
     from fastconv import blocks, functional as F, losses
-    from fastconv_kernels import convolution
+    from fastconv_kernels import convolution, pieces
     from fastconv_kernels.exponential import exp, log
 
     folder = Path(fastconv_kernels.__file__).parent
@@ -132,6 +132,8 @@ def test_small_shapes_meet_every_line_of_every_kernel_and_twin():
     forward(one, kernel, np.ones(20), dy, False)
     convolution.backward(geometry, 1, forward)(dy, one, kernel, kernel[None], one)
     convolution.backward_input(geometry)(dy, kernel, one, np.ones(20), True)
+    cut = pieces.Spread(1, 4, 4, (8, 8), (2, 2))
+    cut.pooled((2, 2), (4, 4)), cut.pooled((3, 3), (2, 2))
     around = fc.Sequential(fc.Conv2d(2, 2, 3, padding=1, padding_mode="reflect"), fc.Flatten(), fc.Linear(126, 3))
     fc.train_step(around, fc.CrossEntropyLoss(), fc.SGD(0.1), odd, labels[:9])
     around.backward_batch(losses.CrossEntropyLoss().of_blocks(around.run_batch(odd, None, True), labels[:9]).dy, True)

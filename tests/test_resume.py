@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import warnings
 
 import numpy as np
 import pytest
@@ -12,14 +13,14 @@ from fastconv.cli import main
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch, rng):
+def folder(tmp_path, monkeypatch, rng, threads):
     monkeypatch.chdir(tmp_path)
     images = rng.integers(0, 256, (120, 28, 28)).astype(np.uint8)
     np.savez("train.npz", images=images, labels=np.arange(120) % 10)
     return tmp_path
 
 
-WORDS = ["train", "train.npz", "--epochs", "3", "--batch-size", "16"]
+WORDS = ["train", "train.npz", "--epochs", "3", "--batch-size", "16", "--no-report"]
 
 
 def interrupted(words, monkeypatch, batches=8):
@@ -109,5 +110,19 @@ def test_another_version_is_told(folder, capsys, monkeypatch):
     config = json.loads(path.read_text())
     config["versions"]["numba"] = "0.1"
     path.write_text(json.dumps(config))
-    with pytest.warns(UserWarning, match=r"^run began with numba 0\.1 and goes on with .*: the bits may not be those"):
-        assert main(["train", "--resume", "run"]) == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")  # as for a user: here they would be errors
+        code, said = outcome(["train", "--resume", "run"], capsys)
+    assert code == 0
+    assert said.err.startswith("fastconv: warning: run began with numba 0.1 and goes on with ")
+
+
+def test_an_ensemble_cannot_go_on(folder, capsys):
+    assert main([*WORDS, "--epochs", "1", "--ensemble", "2", "--out", "both"]) == 0
+    for run in ("both", "both/member-2"):
+        code, said = outcome(["train", "--resume", run], capsys)
+        assert code == 2
+        assert said.err.startswith(f"fastconv: {run}: expected the run of one model, got an ensemble or a part of one")
+    code, said = outcome([*WORDS, "--ensemble", "2", "--checkpoint-every", "3", "--out", "new"], capsys)
+    assert code == 2
+    assert "--checkpoint-every: expected one model, got --ensemble 2" in said.err

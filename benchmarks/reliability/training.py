@@ -21,10 +21,10 @@ from benchmarks import processes
 NET = "reliable"
 COMPARED = ("model.safetensors", "results.csv", "metrics.json", "submission.csv")
 _WATCHED = struct.Struct("<qq")
-LENET = ("--epochs", "3", "--seed", "1")
+LENET = ("--epochs", "3", "--seed", "1", "--no-report")
 WHOLE = (
     *("--model", NET, "--epochs", "3", "--optimizer", "adam", "--ema", "0.99", "--augment", "digits"),
-    *("--schedule", "plateau", "--early-stop", "50", "--clip", "5"),
+    *("--schedule", "plateau", "--early-stop", "50", "--clip", "5", "--no-report"),
 )
 """Batch normalisation, dropout, augmentation, averages, Adam, clipping, early stopping, a schedule with memory."""
 

@@ -30,6 +30,11 @@ def options_of(folder: RunFolder, arguments: argparse.Namespace) -> argparse.Nam
         If its config.json does not say.
     """
     options = dict(_config(folder, "options"))
+    if options.get("ensemble", 1) > 1 or _config(folder, "data").get("split_seed") != options.get("seed"):
+        raise UsageError(
+            f"{folder.path}: expected the run of one model, got an ensemble or a part of one, which cannot go on; the "
+            "models of it that have ended answer together as they are"
+        )
     if options.get("size") is not None:
         options["size"] = tuple(options["size"])  # JSON has lists alone
     # The bits do not depend on it, and this may be a smaller machine.
