@@ -113,9 +113,10 @@ def test_a_row_is_written_wholly_or_not_at_all(monkeypatch):
     before = folder.file("results.csv").read_text()
 
     def full(descriptor, content, write=os.write):
-        if len(content) < 10:
+        content = bytes(content)
+        if content == b".1\n":
             raise OSError(28, "No space left on device")
-        return write(descriptor, content[:-5])
+        return write(descriptor, content[:-3] if content.count(b",") == 5 else content)
 
     monkeypatch.setattr(os, "write", full)
     with pytest.raises(OSError, match=r"No space left on device: '.*results\.csv'"):

@@ -112,9 +112,9 @@ def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
             folder.discard()
         raise
     measured = _finish(job, folder, history, interrupts)
-    _report(job, folder, measured, interrupts)
     if interrupts.exit_code is None:
-        folder.file(CHECKPOINT).unlink(missing_ok=True)  # last: until then, --resume ends what is left to do
+        folder.file(CHECKPOINT).unlink(missing_ok=True)  # only now: until then, --resume ends what is left to do
+    _report(job, folder, measured, interrupts)
     return interrupts.exit_code or 0
 
 
