@@ -396,7 +396,7 @@ class Sequential(Layer):
         stratify: bool = False,
     ) -> "History":
         """Train on labelled images; see ``fastconv.training.fit``."""
-        from fastconv.training.fit import fit
+        from fastconv.training.loop import fit
 
         return fit(
             self,
