@@ -463,7 +463,7 @@ class Sequential(Layer):
         split_seed: int | None = None,
     ) -> "History":
         """Train on labelled images; see ``fastconv.training.fit``."""
-        from fastconv.training.fit import fit
+        from fastconv.training.loop import fit
 
         return fit(
             self,
