@@ -13,8 +13,8 @@ from fastconv.blocks import Blocks
 from fastconv.layers import Conv2d, Dropout, Layer, Linear, MaxPool2d, ReLU, Softmax, Workspace
 from fastconv.layers.base import Parameter
 from fastconv.layers.batchnorm import folded
+from fastconv.layers.softmax import write_softmax
 from fastconv.shapes import Shape, ShapeError
-from fastconv_kernels import loss as loss_kernels
 
 if TYPE_CHECKING:
     from fastconv.augment import Augment
@@ -338,7 +338,7 @@ class Sequential(Layer):
                 y = self.run_batch(array[start : start + batch_size])
                 if add_softmax:
                     p = blocks.empty(y.shape, self.dtype)
-                    loss_kernels.softmax_forward(blocks.planes(y.array), blocks.planes(p.array), False)
+                    write_softmax(y, p)
                     y = p
                 out[start : start + batch_size] = blocks.unpack(y)
         return out
