@@ -184,6 +184,8 @@ TOOLS = {
     "memory": {"runtime"},
     "counter": {"runtime"},
     "exponential": {"runtime"},
+    "exponential32": {"runtime", "tile"},
+    "precision": {"exponential", "exponential32", "runtime", "tile"},
     "trigonometry": {"runtime"},
     "many": {"tile"},
 }
