@@ -4,8 +4,9 @@ The public names are below, each imported from its file when it is first used: `
 NumPy's nor Numba's compiled parts, so that ``fastconv --help`` answers at once.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fastconv.lazy import lazily
 
 __version__ = "0.1.0"
 
@@ -148,19 +149,6 @@ _NAMES = {
     ),
     "fastconv_kernels.runtime": ("get_num_threads", "set_num_threads", "thread_layer"),
 }
-_HOME = {name: module for module, names in _NAMES.items() for name in names}
 
-__all__ = ["__version__", *_MODULES, *_HOME]  # pyright: ignore[reportUnsupportedDunderAll]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return import_module(f"fastconv.{name}")
-    if name in _HOME:
-        value = globals()[name] = getattr(import_module(_HOME[name]), name)
-        return value
-    raise AttributeError(f"module 'fastconv' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__, __all__ = lazily(__name__, _NAMES, _MODULES)
+__all__ += ["__version__"]

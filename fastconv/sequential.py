@@ -13,9 +13,9 @@ from fastconv.blocks import Blocks
 from fastconv.layers import Conv2d, Dropout, Layer, Linear, MaxPool2d, ReLU, Softmax, Workspace
 from fastconv.layers.base import Parameter
 from fastconv.layers.batchnorm import folded
+from fastconv.layers.softmax import write_softmax
 from fastconv.layers.together import together
 from fastconv.shapes import Shape, ShapeError
-from fastconv_kernels import loss as loss_kernels
 from fastconv_kernels.pieces import Spread
 
 if TYPE_CHECKING:
@@ -362,7 +362,7 @@ class Sequential(Layer):
                     y = self.run_batch(array, np.arange(start, stop), pack=view)
                 if add_softmax:
                     p = blocks.empty(y.shape, self.dtype)
-                    loss_kernels.softmax_forward(blocks.planes(y.array), blocks.planes(p.array), False)
+                    write_softmax(y, p)
                     y = p
                 out[start:stop] = blocks.unpack(y)
         return out
@@ -472,7 +472,7 @@ class Sequential(Layer):
         resume: bool = False,
     ) -> "History":
         """Train on labelled images; see ``fastconv.training.fit``."""
-        from fastconv.training.fit import fit
+        from fastconv.training.loop import fit
 
         return fit(
             self,

@@ -21,7 +21,17 @@ def files(tmp_path_factory):
     np.savez(folder / "train.npz", images=digits.images[::10], labels=digits.labels[::10])
     np.savez(folder / "test.npz", images=digits.images[5::100])
     np.savez(folder / "inverted.npz", images=255 - digits.images[5::100])
-    train = ["train", str(folder / "train.npz"), "--test", str(folder / "test.npz"), "--epochs", "8", "--seed", "1"]
+    train = [
+        "train",
+        "--no-report",
+        str(folder / "train.npz"),
+        "--test",
+        str(folder / "test.npz"),
+        "--epochs",
+        "8",
+        "--seed",
+        "1",
+    ]
     assert main([*train, "--out", str(folder / "run")]) == 0
     return folder
 

@@ -423,10 +423,12 @@ def test_group_norm(n, channels, groups, pixels, dtype):
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 5), (1, 10, 2)], ids=str)
 def test_softmax_and_bias(shape, dtype):
     x, y = drawn(*shape, LANES, dtype=dtype), np.zeros((*shape, LANES), dtype)
-    check(loss.softmax_forward, x, y, False, writes=(1,))
-    check(loss.softmax_forward, x, y, True, writes=(1,))
-    check(loss.softmax_backward, x, x, y, writes=(2,))
-    check(loss.log_softmax_backward, x, x, 16 * shape[0] - 3, y, writes=(3,))
+    flat, out = (array.reshape(*shape[:2], -1) for array in (x, y))
+    room = np.zeros((get_num_threads(), 2 * loss.STRIP * LANES))
+    for take_log in (False, True):
+        check(loss.softmax_forward, flat, out, take_log, room, writes=(1,), scratch=3)
+    check(loss.softmax_backward, flat, flat, out, room, writes=(2,), scratch=3)
+    check(loss.log_softmax_backward, -abs(flat), -abs(flat), 16 * shape[0] - 3, out, room, writes=(3,), scratch=4)
     for relu in (False, True):
         shares = np.zeros(shape[:2], dtype)
         check(bias.bias_backward, x, x[::-1].copy(), relu, shares, writes=(0, 3), overwrites=(3,))

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ def _watch(path: str) -> None:
     """Count batches, from now on, in a file."""
     from fastconv.commands.interrupts import Interrupts
 
-    module: Any = sys.modules["fastconv.training.fit"]
+    module: Any = import_module("fastconv.training.loop")
     with open(path, "w+b") as file:
         file.write(_WATCHED.pack(0, -1))
         file.flush()
@@ -136,7 +137,6 @@ def _watch(path: str) -> None:
 
 
 def _main() -> int:
-    import fastconv.training.fit  # noqa: F401 - the module, which the package hides behind its function
     from fastconv import cli, models
     from fastconv.layers import BatchNorm2d, Conv2d, Dropout, Dropout2d, Flatten, Linear, MaxPool2d, ReLU
     from fastconv.sequential import Sequential
