@@ -162,7 +162,22 @@ def _mobilenet_small() -> Net:
 
 RESNET20, DIGITNET, MOBILENET = _resnet20(), _digitnet(), _mobilenet_small()
 
-ALL = (LENET5, DIGITS, COLOUR, RESNET20, DIGITNET, MOBILENET)
+# Every kind of layer of these on little work, by which tests compare the libraries.
+SMALL = Net(
+    "small",
+    (1, 28, 28),
+    (
+        *_normalised(1, 4, 3, stride=2),
+        ReLU(),
+        Residual((*_normalised(4, 4, 3, 2, groups=4), ReLU()), (Conv2d(4, 4, 1, 0, stride=2), BatchNorm2d(4))),
+        ReLU(),
+        Residual((Conv2d(4, 4, 3, 1), BatchNorm2d(4))),
+        MaxPool2d(7),
+        *_head(4),
+    ),
+)
+
+ALL = (LENET5, DIGITS, COLOUR, RESNET20, DIGITNET, MOBILENET, SMALL)
 
 
 def by_name(name: str) -> Net:
