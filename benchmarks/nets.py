@@ -172,7 +172,6 @@ SMALL = Net(
         Residual((*_normalised(4, 4, 3, 2, groups=4), ReLU()), (Conv2d(4, 4, 1, 0, stride=2), BatchNorm2d(4))),
         ReLU(),
         Residual((Conv2d(4, 4, 3, 1), BatchNorm2d(4))),
-        MaxPool2d(7),
         *_head(4),
     ),
 )
