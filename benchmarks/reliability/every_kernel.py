@@ -15,9 +15,11 @@ from fastconv_kernels.exponential import exp, log
 TESTS = (
     *("conv2d", "conv_transpose2d", "conv1d", "padding", "convolution", "memory", "pool2d", "linear", "activation"),
     *("elementwise", "adaptive", "resize", "loss", "optim", "averaging", "lanes", "augment", "bias", "guard_cells"),
-    *("exactness", "batchnorm", "groupnorm", "branches", "many"),
+    "exactness",
 )
-"""The tests of the kernels: tests/test_NAME.py."""
+"""The tests of the kernels that are quick without the compiler too: tests/test_NAME.py."""
+SLOW_TESTS = ("batchnorm", "groupnorm", "branches", "many")
+"""The others."""
 
 
 def run() -> None:

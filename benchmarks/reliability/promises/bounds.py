@@ -6,7 +6,7 @@ import sys
 
 from benchmarks import processes
 from benchmarks.machine import ROOT
-from benchmarks.reliability.every_kernel import TESTS
+from benchmarks.reliability.every_kernel import SLOW_TESTS, TESTS
 from benchmarks.reliability.promise import Outcome, Promise
 
 # One thread, since the first task that leaves an array ends the launch; kernels that are checked have names of their
@@ -20,7 +20,7 @@ def measure(seed: int, cases: int) -> Outcome:
     failures, ran = [], {}
     for how, changes in (("with checked bounds", CHECKED), ("interpreted", INTERPRETED)):
         commands = [["-m", "benchmarks.reliability.every_kernel"]]
-        for name in TESTS[:cases]:
+        for name in (*TESTS, *SLOW_TESTS)[:cases]:
             file = str(ROOT / "tests" / f"test_{name}.py")
             commands.append(["-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=line", file])
         passed = 0
@@ -38,7 +38,7 @@ def measure(seed: int, cases: int) -> Outcome:
                 last = " ".join((done.stdout + done.stderr).strip().splitlines()[-3:])
                 failures.append(f"{how}: {command[-1]}: exit code {done.returncode}: {last[-500:]}")
         ran[how] = passed
-    figure = f"{len(failures)} findings in " + ", ".join(f"{count:,} tests {how}" for how, count in ran.items())
+    figure = f"{len(failures)} findings; passed " + " and ".join(f"{count:,} {how}" for how, count in ran.items())
     return Outcome(figure, failures)
 
 
@@ -48,5 +48,5 @@ PROMISE = Promise(
     "and under NUMBA_DISABLE_JIT=1",
     measure,
     short=0,
-    long=len(TESTS),
+    long=len(TESTS) + len(SLOW_TESTS),
 )
