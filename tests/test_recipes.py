@@ -15,7 +15,7 @@ def test_help_says_what_the_recipes_say(model):
     assert (plain.loss_smoothing, plain.ema) == (0, 0)
     assert (augmented.decay, augmented.ema) == ("weights", 0.998)
     assert augmented.loss_smoothing == (0 if model == "tiny" else 0.1)
-    kind = "a lenet" if model.startswith("lenet") else model if model == "tiny" else "others"
+    kind = "a lenet or tiny" if model.startswith("lenet") or model == "tiny" else "others"
     assert f"{augmented.epochs} for {kind}" in cli.AUGMENTED
 
 
