@@ -66,6 +66,7 @@ def _curve(name: str, layer: str, torch: Callable[..., Any], option: str = "", v
         lambda arrays, options: getattr(F, name)(**arrays, **options),
         lambda arrays, options: with_parameters(getattr(fc, layer)(**options), arrays),
         torch=lambda torch_, tensors, options: torch(torch_, tensors["x"], **options),
+        torch_cancels=more.get("torch_cancels", 1.0),
         fill={"x": wide},
         refusals=[
             (lambda: getattr(F, name)(np.float64(1)), ShapeError, f"{name}: expected x with a batch axis"),
@@ -100,6 +101,7 @@ CURVES = [
         lambda torch, x, **options: torch.nn.functional.gelu(x, **options),
         "approximate",
         ("none", "tanh"),
+        torch_cancels=4,  # 1 - tanh^2, times up to 11, where tanh is almost 1
         refusals=[(lambda: F.gelu(np.ones(3), "erf"), ValueError, "approximate as 'none' or 'tanh', got 'erf'")],
     ),
     _curve("tanh", "Tanh", lambda torch, x: torch.tanh(x)),

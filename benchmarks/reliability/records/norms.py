@@ -220,7 +220,9 @@ GROUP_NORM = Record(
     lambda arrays, options: F.group_norm(**arrays, **options),
     _group_norm_layer,
     torch=lambda torch, tensors, options: (
-        torch.nn.functional.group_norm(**_renamed(tensors), **options) if tensors["x"].numel() > 1 else None
+        torch.nn.functional.group_norm(**_renamed(tensors), **options)
+        if tensors["x"].numel() > options["num_groups"]
+        else None
     ),
     refusals=[
         (

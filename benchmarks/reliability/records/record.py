@@ -65,6 +65,9 @@ class Record:
         The loss, whose target is the second array.
     torch : function of torch, tensors and options, or None
         PyTorch's counterpart; None where there is none.
+    torch_cancels : float
+        How many times as far as from the oracle a result may be from PyTorch's, if its formula cancels where ours does
+        not: its float64 is then the less exact one.
     fill : dict of functions of a generator, a shape and the shapes of all arrays
         How arrays are filled that are not standard normal; whole numbers stay whole numbers.
     linear : sequence of str
@@ -90,6 +93,7 @@ class Record:
     layer: Callable[[Arrays, Options], Layer] | None = None
     loss: Callable[[Options], Loss] | None = None
     torch: Callable[[Any, Mapping[str, Any], Options], Any] | None = None
+    torch_cancels: float = 1.0
     fill: Mapping[str, Callable[[np.random.Generator, tuple[int, ...], Shapes], np.ndarray]] = field(
         default_factory=dict
     )
