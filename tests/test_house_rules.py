@@ -58,6 +58,7 @@ K = "fastconv_kernels"
 ARROWS = {
     "reference": set(),
     "atomic": set(),
+    "regular": set(),
     "shapes": set(),
     "schedules": set(),
     "terminal": set(),
@@ -74,7 +75,7 @@ ARROWS = {
     "summary": {"layers", "shapes"},
     "models": {"layers", "sequential", "shapes"},
     "data": {"atomic"},
-    "io": {"atomic", "blocks", "layers", "sequential", "shapes"},
+    "io": {"atomic", "blocks", "layers", "regular", "sequential", "shapes"},
     "training": {
         "atomic", "augment", "averaging", "blocks", "data", "io", "layers", "losses", "models", "optim", "schedules",
         "sequential",

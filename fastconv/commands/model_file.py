@@ -7,6 +7,7 @@ from typing import NamedTuple
 from fastconv import io, models
 from fastconv.commands.errors import UsageError
 from fastconv.data import Dataset
+from fastconv.regular import read_small
 from fastconv.sequential import Sequential
 from fastconv.shapes import Shape, ShapeError
 from fastconv.training.run_folder import CONFIG, MODEL
@@ -57,9 +58,17 @@ def find_run(run: str) -> Found:
 
 def _recorded_shape(config: Path) -> Shape | None:
     try:
-        channels, height, width = json.loads(config.read_bytes())["data"]["image_shape"]
-        return int(channels), int(height), int(width)
-    except (OSError, ValueError, KeyError, TypeError):  # a model file alone has no config.json, or a stranger's
+        channels, height, width = json.loads(read_small(config))["data"]["image_shape"]
+        shape = int(channels), int(height), int(width)
+        return shape if min(shape) > 0 else None
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        OverflowError,
+        RecursionError,
+    ):  # a model file alone has no config.json, or a stranger's
         return None
 
 

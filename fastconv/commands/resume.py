@@ -9,6 +9,7 @@ from fastconv import terminal
 from fastconv.commands.errors import UsageError
 from fastconv.commands.machine import versions
 from fastconv.data import Dataset
+from fastconv.regular import read_small
 from fastconv.training.run_folder import CHECKPOINT, CONFIG, METRICS, RunFolder
 from fastconv_kernels import runtime
 
@@ -59,8 +60,8 @@ def check_same(folder: RunFolder, dataset: Dataset, test: Dataset | None) -> Non
 def _config(folder: RunFolder, section: str) -> dict[str, Any]:
     path = folder.file(CONFIG)
     try:
-        found = json.loads(path.read_bytes())[section]
-    except (ValueError, KeyError, TypeError) as error:
+        found = json.loads(read_small(path))[section]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(f"{path}: expected a run's configuration with {section!r}, got {error!r}") from error
     if not isinstance(found, dict):
         raise UsageError(f"{path}: expected {section!r} as an object, got {found!r}")

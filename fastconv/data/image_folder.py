@@ -96,12 +96,19 @@ def _groups(folder: Path) -> list[tuple[str | None, list[Path]]]:
     return [*inside]
 
 
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"read_images: {folder}: the folder cannot be read ({reason(error)})") from error
+
+
 def _folders(folder: Path) -> list[Path]:
-    return sorted(each for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
+    return sorted(each for each in _entries(folder) if each.is_dir() and not each.name.startswith("."))
 
 
 def _files(folder: Path) -> list[Path]:
-    files = (each for each in folder.iterdir() if each.suffix.lower() in _SUFFIXES and not each.name.startswith("."))
+    files = (each for each in _entries(folder) if each.suffix.lower() in _SUFFIXES and not each.name.startswith("."))
     return sorted(each for each in files if each.is_file())
 
 
