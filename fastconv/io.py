@@ -29,6 +29,13 @@ _BUILT_IN: dict[str, type[Layer]] = {
 }
 
 
+# All that a stranger's description may raise: SyntaxError is NumPy's, of a name that is no dtype.
+_UNBUILDABLE = (
+    *(ValueError, TypeError, KeyError, AttributeError, SyntaxError),
+    *(OverflowError, MemoryError, RecursionError),
+)
+
+
 class ModelFileError(ValueError):
     """A file is no model, is damaged, or holds layers that are not known here."""
 
@@ -148,14 +155,14 @@ def load(path: str | os.PathLike[str], layers: "list[type[Layer]] | tuple[type[L
         # Before weights are drawn: a stranger's layer may ask for terabytes that are not in the file.
         for name, parameter in model.named_parameters():
             if name not in tensors or tensors[name].shape != parameter.shape:
-                got = f"shape {tensors[name].shape}" if name in tensors else "none"
-                raise ValueError(f"expected the tensor {name} of shape {parameter.shape}, got {got}")
+                got = tensors[name].shape if name in tensors else "none"
+                raise ValueError(f"expected {name} of shape {parameter.shape}, got {got}")
         model.normalization = _normalization(normalization)
         model.to(dtype)
         model.load_state_dict(tensors)
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from None
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, MemoryError, RecursionError) as error:
+    except _UNBUILDABLE as error:
         raise ModelFileError(f"{path}: its architecture cannot be built ({type(error).__name__}: {error})") from error
     return model
 

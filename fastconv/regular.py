@@ -10,7 +10,7 @@ def check_regular(path: str | os.PathLike[str]) -> None:
     """Raise OSError unless a path leads to a file that can be read, without opening anything else."""
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, "expected a file, got a folder", os.fspath(path))
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "expected a file, got a pipe or a device", os.fspath(path))
     with open(path, "rb"):

@@ -1,5 +1,6 @@
 """Hostile files and arrays: the short forms of two promises, and what they found."""
 
+import argparse
 import json
 import os
 import threading
@@ -12,9 +13,12 @@ from benchmarks.reliability import array_calls, file_damage, promise
 from fastconv import data
 from fastconv.augment import Augment
 from fastconv.commands import model_file
+from fastconv.commands.errors import UsageError
+from fastconv.commands.resume import options_of
 from fastconv.data import files
 from fastconv.regular import read_small
 from fastconv.training.metrics import confusion_matrix
+from fastconv.training.run_folder import RunFolder
 
 
 @pytest.mark.parametrize("name", ["arrays", "files"])
@@ -184,3 +188,32 @@ def test_every_bomb_has_a_name_of_its_own():
     names = [bomb.name for bomb in BOMBS]
     assert len(set(names)) == len(names) > 60
     assert json.dumps(names)
+
+
+def test_pixels_of_a_png_whose_checksum_does_not_match(tmp_path):
+    """Pillow shows them: Adler's sum stands behind the last pixel, where it no longer looks."""
+    from PIL import Image
+
+    Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).save(tmp_path / "0.png", compress_level=0)
+    content = bytearray((tmp_path / "0.png").read_bytes())
+    assert data.load(tmp_path).images[0, 0, 0, 5] == 5
+    content[content.index(b"IDAT") + 40] ^= 1
+    (tmp_path / "0.png").write_bytes(content)
+    with pytest.raises(data.DataError, match=r"0\.png: the image is damaged"):
+        data.load(tmp_path)
+
+
+def test_a_dtype_that_is_a_syntax_error(tmp_path):
+    from benchmarks.reliability import bombs
+
+    (tmp_path / "m").write_bytes(bombs._stamped(bombs._architecture(dtype="(2,"), {}))
+    with pytest.raises(fc.ModelFileError, match="cannot be built"):
+        fc.load(tmp_path / "m")
+
+
+@pytest.mark.parametrize("options", [{"size": 28.5}, {"size": "abc"}, {"threads": "2"}, {"threads": None}])
+def test_options_of_another_type_in_a_configuration(tmp_path, options):
+    config = {"options": options, "versions": {}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UsageError, match="expected threads as a number and size"):
+        options_of(RunFolder.reopen(tmp_path), argparse.Namespace(threads=None))

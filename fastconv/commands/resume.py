@@ -31,10 +31,15 @@ def options_of(folder: RunFolder, arguments: argparse.Namespace) -> argparse.Nam
         If its config.json does not say.
     """
     options = dict(_config(folder, "options"))
-    if options.get("size") is not None:
-        options["size"] = tuple(options["size"])  # JSON has lists alone
+    size, threads = options.get("size"), options.get("threads", 1)
+    if not isinstance(threads, int) or not isinstance(size, list | None):
+        raise UsageError(
+            f"{folder.file(CONFIG)}: expected threads as a number and size as a list or null, got {threads!r} and {size!r}"
+        )
+    if size is not None:
+        options["size"] = tuple(size)  # JSON has lists alone
     # The bits do not depend on it, and this may be a smaller machine.
-    options["threads"] = arguments.threads or min(options.get("threads", 1), runtime.get_num_threads())
+    options["threads"] = arguments.threads or min(threads, runtime.get_num_threads())
     began, now = _config(folder, "versions"), versions()
     for package in ("fastconv", "numpy", "numba"):
         if began.get(package) != now[package]:
