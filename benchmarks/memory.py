@@ -62,7 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if data is None:
             data, what = str(Path(folder) / "digits.npz"), f"`fastconv train` on {options.digits:,} random digits"
             processes.run(["-c", WRITE, data, str(options.digits)])
-        train = ["-m", "fastconv", "train", data, "--epochs", str(options.epochs), "--out", str(Path(folder) / "run")]
+        # Without matplotlib, which is no part of what trains.
+        train = ["-m", "fastconv", "train", data, "--epochs", str(options.epochs), "--no-report"]
+        train += ["--out", str(Path(folder) / "run")]
         for name, command in (("fastconv imported, threads started", ["-c", STARTED]), (what, train)):
             print(f"{name} ...", file=sys.stderr)
             kilobytes = peak(command)

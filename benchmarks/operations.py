@@ -8,6 +8,7 @@ import numpy as np
 from benchmarks import naive
 from fastconv import blocks
 from fastconv.blocks import Blocks, planes
+from fastconv.layers.softmax import write_softmax, write_softmax_gradient
 from fastconv_kernels import activation, bias, convolution, lanes, linear, loss, optim, pool2d
 from fastconv_kernels.many import Many
 from fastconv_kernels.tile import LANES
@@ -348,7 +349,7 @@ def _linear_backward_weight(rng: np.random.Generator, n: int) -> Case:
         naive.linear_backward_weight,
         (dy, x, dw),
         lambda: [dw],
-        lambda: matrix.backward_weight(dyb.array, xb.array, total),
+        lambda: matrix.backward_weight(dyb.array, xb.array, n, total),
         lambda: [total],
         work,
         2 * work,
@@ -395,7 +396,7 @@ def _softmax_forward(rng: np.random.Generator, n: int) -> Case:
         naive.softmax_forward,
         (z, p),
         lambda: [p],
-        lambda: loss.softmax_forward(planes(zb.array), planes(pb.array), False),
+        lambda: write_softmax(zb, pb),
         lambda: [blocks.unpack(pb)],
         z.size,
         terms=10,
@@ -410,7 +411,7 @@ def _softmax_backward(rng: np.random.Generator, n: int) -> Case:
         naive.softmax_backward,
         (dp, p, dz),
         lambda: [dz],
-        lambda: loss.softmax_backward(planes(dpb.array), planes(pb.array), planes(dzb.array)),
+        lambda: write_softmax_gradient(dpb, pb, dzb),
         lambda: [blocks.unpack(dzb)],
         dp.size,
         terms=10,

@@ -10,9 +10,14 @@ from benchmarks.machine import ROOT
 
 
 def environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment for a child that finds this work tree, with some variables changed."""
+    """Return the environment for a child that finds this work tree, with some variables changed.
+
+    Python keeps its bytecode, as it does for whatever is installed, even where PYTHONDONTWRITEBYTECODE forbids it:
+    else this work tree alone would be translated in every process, and its peers would not.
+    """
     path = [str(ROOT), str(ROOT / "kernels"), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path)), **(changes or {})}
+    ours = {"PYTHONPATH": os.pathsep.join(filter(None, path)), "PYTHONDONTWRITEBYTECODE": ""}
+    return {**os.environ, **ours, **(changes or {})}
 
 
 def run(arguments: Sequence[str], python: str = sys.executable, changes: Mapping[str, str] | None = None) -> str:

@@ -65,7 +65,7 @@ COSTS: dict[str, Callable[..., Cost]] = {
     "linear_forward": lambda x, w, bias, y, relu: Cost(2 * y.size * w.shape[1], _bytes(x, w, bias, y)),
     "linear_backward_input": lambda dy, w, dx: Cost(2 * dx.size * w.shape[0], _bytes(dy, w, dx)),
     "transpose_lanes": lambda x, xt: Cost(0, _bytes(x, xt)),
-    "linear_backward_weight": lambda dy, xt, dw: Cost(2 * dw.size * len(xt), _bytes(dy, xt, dw)),
+    "linear_backward_weight": lambda dy, xt, n, dw: Cost(2 * dw.size * n, _bytes(dy, xt, dw)),
     "bias_backward": lambda dy, y, relu, shares: Cost(
         0, _bytes(shares) + (_twice(dy) + _bytes(y) if relu else _bytes(dy))
     ),

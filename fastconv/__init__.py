@@ -4,8 +4,9 @@ The public names are below, each imported from its file when it is first used: `
 NumPy's nor Numba's compiled parts, so that ``fastconv --help`` answers at once.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fastconv.lazy import lazily
 
 __version__ = "0.1.0"
 
@@ -15,9 +16,12 @@ if TYPE_CHECKING:
     from fastconv import functional as functional
     from fastconv import init as init
     from fastconv import models as models
+    from fastconv import plots as plots
     from fastconv import reference as reference
     from fastconv import schedules as schedules
     from fastconv.averaging import EMA as EMA
+    from fastconv.checkup import doctor as doctor
+    from fastconv.ensemble import Ensemble as Ensemble
     from fastconv.gradient_check import GradientError as GradientError
     from fastconv.gradient_check import gradcheck as gradcheck
     from fastconv.io import ModelFileError as ModelFileError
@@ -84,9 +88,11 @@ if TYPE_CHECKING:
     from fastconv_kernels.runtime import set_num_threads as set_num_threads
     from fastconv_kernels.runtime import thread_layer as thread_layer
 
-_MODULES = ("augment", "data", "functional", "init", "models", "reference", "schedules")
+_MODULES = ("augment", "data", "functional", "init", "models", "plots", "reference", "schedules")
 _NAMES = {
     "fastconv.averaging": ("EMA",),
+    "fastconv.checkup": ("doctor",),
+    "fastconv.ensemble": ("Ensemble",),
     "fastconv.gradient_check": ("GradientError", "gradcheck"),
     "fastconv.io": ("ModelFileError", "load", "save"),
     "fastconv.layers": (
@@ -143,19 +149,6 @@ _NAMES = {
     ),
     "fastconv_kernels.runtime": ("get_num_threads", "set_num_threads", "thread_layer"),
 }
-_HOME = {name: module for module, names in _NAMES.items() for name in names}
 
-__all__ = ["__version__", *_MODULES, *_HOME]  # pyright: ignore[reportUnsupportedDunderAll]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return import_module(f"fastconv.{name}")
-    if name in _HOME:
-        value = globals()[name] = getattr(import_module(_HOME[name]), name)
-        return value
-    raise AttributeError(f"module 'fastconv' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__, __all__ = lazily(__name__, _NAMES, _MODULES)
+__all__ += ["__version__"]

@@ -146,6 +146,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size", type=_size, metavar="HxW", help="resize PNG and JPEG files (default: they must have one size)"
     )
+    parser.add_argument(
+        "--no-report", dest="report", action="store_false", help="draw no plots and no report.html after training"
+    )
     _add_threads(parser)
     parser.add_argument("--out", metavar="DIR", help="the run's folder (default: runs/train-001, -002, ...)")
     _add_optimizer(parser)
@@ -199,6 +202,15 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="how often to keep what --resume needs (default: after each epoch and 30 s, for 1 %% of the time at most)",
     )
+    parser.add_argument(
+        "--ensemble",
+        type=_whole(1),
+        default=1,
+        metavar="K",
+        help="train K models, of this seed and the next ones, that answer together; they share a time budget (default: "
+        "%(default)s)",
+    )
+    _add_views(parser)
 
 
 def _add_optimizer(parser: argparse.ArgumentParser) -> None:
@@ -231,12 +243,22 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", default="submission.csv", metavar="FILE", help="what to write (default: %(default)s)"
     )
     parser.add_argument("--proba", action="store_true", help="write every class's probability instead of the label")
+    _add_views(parser)
+    _add_views_preset(parser)
     _add_threads(parser)
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     _add_run(parser)
     parser.add_argument("data", metavar="DATA", help="labelled images")
+    _add_views(parser)
+    _add_views_preset(parser)
+    _add_threads(parser)
+
+
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="RUN", help="a run's folder")
+    parser.add_argument("data", nargs="?", metavar="DATA", help="the run's data (default: where the run found them)")
     _add_threads(parser)
 
 
@@ -254,6 +276,25 @@ def _add_gradcheck(parser: argparse.ArgumentParser) -> None:
         help="a model's name, a run's folder or a model.safetensors (default: %(default)s)",
     )
     _add_input(parser)
+
+
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "data",
+        nargs="?",
+        metavar="RUN|DATA",
+        help="a run's folder, or labelled images for --model (default: with --model the built-in digits, else the "
+        "machine alone)",
+    )
+    parser.add_argument("--model", metavar="NAME", help=f"{MODELS}, to be trained on DATA")
+    parser.add_argument("--test", metavar="FILE", help="images that the model is to be used on (default: the run's)")
+    _add_optimizer(parser)
+    parser.add_argument("--lr", type=_rate, metavar="X", help="highest learning rate (default: the optimizer's)")
+    parser.add_argument(
+        "--seed", type=_whole(0), default=0, metavar="N", help="what weights and samples follow from (default: 0)"
+    )
+    parser.add_argument("--json", action="store_true", help="write the findings as JSON, and nothing else")
+    _add_threads(parser)
 
 
 def _add_bench(parser: argparse.ArgumentParser) -> None:
@@ -278,6 +319,25 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_views(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tta",
+        type=_whole(1),
+        default=1,
+        metavar="K",
+        help="answer by the mean over each image and K - 1 views of it, slightly augmented (default: %(default)s)",
+    )
+
+
+def _add_views_preset(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--augment",
+        type=_preset,
+        metavar="PRESET",
+        help="what views undergo, in its milder form: digits, fashion or cifar (default: the run's)",
+    )
+
+
 def _add_threads(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=_whole(1), metavar="N", help="threads to use (default: one a core)")
 
@@ -287,8 +347,13 @@ _COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
     "lr-find": (_add_lr_find, "suggest a learning rate to train with"),
     "predict": (_add_predict, "write a trained model's answers for images"),
     "evaluate": (_add_evaluate, "measure a trained model on labelled images"),
+    "report": (_add_report, "draw a run's plots and its report.html again"),
     "summary": (_add_summary, "show a model's layers, sizes and parameters"),
     "gradcheck": (_add_gradcheck, "compare every gradient with finite differences"),
+    "doctor": (
+        _add_doctor,
+        "look for what makes training fail: machine, data, model, learning rate; exit code 1 if so",
+    ),
     "bench": (_add_bench, "time each kernel beside naive loops, after comparing results"),
     "warmup": (_add_warmup, "compile the kernels now rather than at the first training"),
 }

@@ -5,11 +5,12 @@ float32 or float64 (others are converted to float32); where two come together, t
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
 from fastconv import blocks, shapes
-from fastconv.blocks import Blocks, planes
+from fastconv.blocks import Blocks
 from fastconv.layers import (
     ELU,
     GELU,
@@ -35,9 +36,10 @@ from fastconv.layers import (
     Upsample,
 )
 from fastconv.layers.conv import Padded
+from fastconv.layers.softmax import write_softmax
 from fastconv.losses import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, MSELoss
 from fastconv.shapes import ShapeError
-from fastconv_kernels import activation, loss, padding
+from fastconv_kernels import activation, padding
 from fastconv_kernels.tile import LANES
 
 IntPair = int | tuple[int, int]
@@ -544,12 +546,12 @@ def hardswish(x: np.ndarray) -> np.ndarray:
 
 def softmax(x: np.ndarray) -> np.ndarray:
     """Return probabilities along axis 1 of x, float[N, K, ...].  Equation (17) of docs/backprop.md."""
-    return _elementwise("softmax", x, lambda a, b: loss.softmax_forward(planes(a.array), planes(b.array), False))
+    return _elementwise("softmax", x, write_softmax)
 
 
 def log_softmax(x: np.ndarray) -> np.ndarray:
     """Return the logarithms of ``softmax(x)`` without its rounding to 0.  Equation (19) of docs/backprop.md."""
-    return _elementwise("log_softmax", x, lambda a, b: loss.softmax_forward(planes(a.array), planes(b.array), True))
+    return _elementwise("log_softmax", x, partial(write_softmax, take_log=True))
 
 
 def cross_entropy(

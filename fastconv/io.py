@@ -22,13 +22,6 @@ from fastconv.layers import Layer
 from fastconv.regular import check_regular
 from fastconv.sequential import Normalization, Sequential
 
-_BUILT_IN: dict[str, type[Layer]] = {
-    found.__name__: found
-    for found in vars(layers).values()
-    if isinstance(found, type) and issubclass(found, Layer) and found is not Layer
-}
-
-
 # All that a stranger's description may raise: SyntaxError is NumPy's, of a name that is no dtype.
 _UNBUILDABLE = (
     *(ValueError, TypeError, KeyError, AttributeError, SyntaxError),
@@ -60,11 +53,12 @@ def _build(description: Any, known: Mapping[str, type[Layer]]) -> Layer:
     name = arguments.pop("layer")
     if name == "Sequential":
         return Sequential(*(_build(child, known) for child in arguments["layers"]))
-    if name not in known:
+    found = known.get(name, getattr(layers, name) if name in layers.__all__ else None)
+    if found is None or not issubclass(found, Layer) or found is Layer:
         raise ModelFileError(f"its layer {name!r} is not known; pass load(..., layers=[{name}])")
     named = {key: _argument(value, known) for key, value in arguments.items()}
     positional = [part for key in list(named) if key.startswith("*") for part in named.pop(key)]
-    return known[name](*positional, **named)
+    return found(*positional, **named)
 
 
 def _argument(value: Any, known: Mapping[str, type[Layer]]) -> Any:
@@ -149,7 +143,7 @@ def load(path: str | os.PathLike[str], layers: "list[type[Layer]] | tuple[type[L
         normalization, dtype = description.pop("normalization"), np.dtype(description.pop("dtype"))
         if dtype not in FLOATS:
             raise ValueError(f"dtype {dtype}")
-        model = _build(description, _BUILT_IN | {layer.__name__: layer for layer in layers})
+        model = _build(description, {layer.__name__: layer for layer in layers})
         if not isinstance(model, Sequential):
             raise ValueError(f"a single {type(model).__name__}")
         # Before weights are drawn: a stranger's layer may ask for terabytes that are not in the file.

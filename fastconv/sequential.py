@@ -13,13 +13,15 @@ from fastconv.blocks import Blocks
 from fastconv.layers import Conv2d, Dropout, Layer, Linear, MaxPool2d, ReLU, Softmax, Workspace
 from fastconv.layers.base import Parameter
 from fastconv.layers.batchnorm import folded
+from fastconv.layers.softmax import write_softmax
+from fastconv.layers.together import together
 from fastconv.shapes import Shape, ShapeError
-from fastconv_kernels import loss as loss_kernels
+from fastconv_kernels.pieces import Spread
 
 if TYPE_CHECKING:
     from os import PathLike
 
-    from fastconv.augment import Augment
+    from fastconv.augment import Augment, Packing
     from fastconv.averaging import EMA
     from fastconv.losses import Loss
     from fastconv.optim import Optimizer
@@ -173,18 +175,27 @@ class Sequential(Layer):
         """Plan every layer; a ReLU behind a layer that can apply it on its tile becomes part of that layer's step."""
         work.steps = []
         fused = False
+        spread: Spread | None = None
         for number, layer in enumerate(self.layers):
             if fused and type(layer) is ReLU:
                 fused = False
                 continue
             inner = work.within(layer)
+            followers = self.layers[number + 1 : number + 3]
+            fused = inner.relu = layer.fuses_relu and bool(followers) and type(followers[0]) is ReLU
+            inner.may_stay = any(follower.knows_pieces for follower in followers[fused : fused + 1])
             try:
+                if spread is not None and not layer.takes_pieces(shape, spread):
+                    work.steps.append(together(shape, work, spread))
+                    spread = None
+                inner.came = spread
                 shape = layer.plan(shape, inner)
             except ShapeError as error:
                 raise ShapeError(f"layer {number}: {error}") from None
-            follower = self.layers[number + 1] if number + 1 < len(self.layers) else None
-            fused = inner.relu = layer.fuses_relu and type(follower) is ReLU
+            spread = inner.left
             work.steps.append((layer, inner))
+        if spread is not None:
+            work.steps.append(together(shape, work, spread))
         for (layer, inner), (after, behind) in pairwise(work.steps):
             if inner.relu and type(layer) in (Conv2d, Linear) and type(after) is MaxPool2d:
                 behind.gates, inner.gated = inner, True
@@ -334,7 +345,9 @@ class Sequential(Layer):
 
     __call__ = forward
 
-    def _outputs(self, operation: str, x: object, batch_size: int, probabilities: bool) -> np.ndarray:
+    def _outputs(
+        self, operation: str, x: object, batch_size: int, probabilities: bool, view: "Packing | None" = None
+    ) -> np.ndarray:
         array = self.check_images(operation, x)
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"{operation}: expected batch_size of at least 1, got {batch_size!r}")
@@ -342,15 +355,21 @@ class Sequential(Layer):
             out = np.empty(self.output_shape(array.shape), self.dtype)
             add_softmax = probabilities and not (self.layers and isinstance(self.layers[-1], Softmax))
             for start in range(0, array.shape[0], batch_size):
-                y = self.run_batch(array[start : start + batch_size])
+                stop = min(start + batch_size, array.shape[0])
+                if view is None:
+                    y = self.run_batch(array[start:stop])
+                else:
+                    y = self.run_batch(array, np.arange(start, stop), pack=view)
                 if add_softmax:
                     p = blocks.empty(y.shape, self.dtype)
-                    loss_kernels.softmax_forward(blocks.planes(y.array), blocks.planes(p.array), False)
+                    write_softmax(y, p)
                     y = p
-                out[start : start + batch_size] = blocks.unpack(y)
+                out[start:stop] = blocks.unpack(y)
         return out
 
-    def predict_proba(self, x: np.ndarray, batch_size: int = 256) -> np.ndarray:
+    def predict_proba(
+        self, x: np.ndarray, batch_size: int = 256, tta: int = 1, augment: "Augment | str | None" = None, seed: int = 0
+    ) -> np.ndarray:
         """Return each image's probabilities, float[N, classes]: a softmax unless the model ends in one.
 
         Parameters
@@ -358,14 +377,58 @@ class Sequential(Layer):
         x : uint8 or float, (N, C, H, W), (N, C, L) or (N, features)
         batch_size : int
             Affects memory and speed alone: an image's result does not depend on its batch.
-        """
-        return self._outputs("predict_proba", x, batch_size, probabilities=True)
+        tta : int
+            Test-time augmentation: the mean probabilities of so many views, which are the image itself and ``tta - 1``
+            augmented ones.  Views are of uint8 images (N, C, H, W).
+        augment : Augment or 'digits', 'fashion', 'cifar'
+            What views undergo; a preset's name means its milder form in ``fastconv.augment.VIEWS``.
+        seed : int
+            What view k shows of image x[n] is a pure function of (seed, k, n).
 
-    def predict(self, x: np.ndarray, batch_size: int = 256) -> np.ndarray:
-        """Return the most probable class of each image, int64[N]; the first of equal ones."""
+        Raises
+        ------
+        ShapeError, TypeError, ValueError
+            If x, or an argument, does not fit.
+        """
+        packings = self._views("predict_proba", x, tta, augment, seed)
+        with self.lock:
+            p = self._outputs("predict_proba", x, batch_size, probabilities=True)
+            if not packings:
+                return p
+            total = p.astype(np.float64)
+            for view in packings:
+                total += self._outputs("predict_proba", x, batch_size, probabilities=True, view=view)
+            return (total / tta).astype(self.dtype)
+
+    def _views(
+        self, operation: str, x: np.ndarray, tta: int, augment: "Augment | str | None", seed: int
+    ) -> "list[Packing]":
+        if tta == 1 and augment is None:  # without loading what augments
+            return []
+        from fastconv.augment import views
+
+        return views(operation, x, tta, augment, seed)
+
+    def predict(
+        self, x: np.ndarray, batch_size: int = 256, tta: int = 1, augment: "Augment | str | None" = None, seed: int = 0
+    ) -> np.ndarray:
+        """Return the most probable class of each image, int64[N]; the first of equal ones.
+
+        The arguments are those of ``predict_proba``.
+        """
+        if self._views("predict", x, tta, augment, seed):
+            return self.predict_proba(x, batch_size, tta, augment, seed).argmax(axis=1)
         return self._outputs("predict", x, batch_size, probabilities=False).argmax(axis=1)
 
-    def evaluate(self, x: np.ndarray, y: np.ndarray, batch_size: int = 256) -> dict[str, float]:
+    def evaluate(
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        batch_size: int = 256,
+        tta: int = 1,
+        augment: "Augment | str | None" = None,
+        seed: int = 0,
+    ) -> dict[str, float]:
         """Return {"loss": mean cross-entropy, "accuracy": fraction right} on labelled images.
 
         Parameters
@@ -373,15 +436,18 @@ class Sequential(Layer):
         x : uint8 or float, (N, C, H, W), (N, C, L) or (N, features)
         y : int[N]
             Labels from 0 to classes - 1.
-        batch_size : int
+        batch_size, tta, augment, seed
+            As in ``predict_proba``.
 
         Raises
         ------
         ValueError
             If there are no images, or a label is out of range.
         """
-        from fastconv.training.evaluation import evaluate
+        from fastconv.training.evaluation import evaluate, of_probabilities
 
+        if self._views("evaluate", x, tta, augment, seed):
+            return of_probabilities(self.predict_proba(x, batch_size, tta, augment, seed), y)
         return evaluate(self, x, y, batch_size)
 
     def fit(
@@ -401,11 +467,12 @@ class Sequential(Layer):
         verbose: bool = True,
         augment: "Augment | str | None" = None,
         stratify: bool = False,
+        split_seed: int | None = None,
         checkpoint: "Checkpoint | str | PathLike[str] | None" = None,
         resume: bool = False,
     ) -> "History":
         """Train on labelled images; see ``fastconv.training.fit``."""
-        from fastconv.training.fit import fit
+        from fastconv.training.loop import fit
 
         return fit(
             self,
@@ -424,6 +491,7 @@ class Sequential(Layer):
             verbose=verbose,
             augment=augment,
             stratify=stratify,
+            split_seed=split_seed,
             checkpoint=checkpoint,
             resume=resume,
         )

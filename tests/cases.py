@@ -175,3 +175,7 @@ def assert_sum_close(comp, ref, magnitude, terms):
     excess = np.abs(comp - ref) - terms * (unit.eps * magnitude + unit.smallest_subnormal)
     assert not (excess > 0).any(), f"beyond the tolerance by {excess.max():.3g} at {np.argmax(excess)}"
     assert not np.isnan(excess).any()
+
+
+def assert_same_bits(comp, ref):
+    np.testing.assert_array_equal(comp.view(np.uint8), ref.view(np.uint8))

@@ -1,7 +1,6 @@
 """Augmentation: the packing kernel against its naive twin, exact cases, and that it is a pure function."""
 
 import math
-from importlib import import_module
 
 import numpy as np
 import pytest
@@ -11,12 +10,12 @@ import fastconv as fc
 from fastconv import blocks, reference
 from fastconv.augment import PRESETS, Augment, Augmentation, preview
 from fastconv.losses import LossResult
+from fastconv.training import loop
 from fastconv_kernels import augment as kernels
 from fastconv_kernels.counter import random_bits, uniform
 from fastconv_kernels.runtime import INTERPRETED, kernel
 from fastconv_kernels.trigonometry import cos_sin
 
-fit_module = import_module("fastconv.training.fit")  # whose name is the function's, too
 ALL = Augment(
     rotate=25,
     scale=(0.7, 1.4),
@@ -371,7 +370,7 @@ def test_fit_mixes_targets(monkeypatch):
             loss = -(target * reference.log_softmax(logits)).sum() / len(logits)
             return LossResult(float(loss), blocks.pack(dy, blocks.empty(dy.shape, dy.dtype)), None)
 
-    monkeypatch.setattr(fit_module, "CrossEntropyLoss", SoftLoss)
+    monkeypatch.setattr(loop, "CrossEntropyLoss", SoftLoss)
     images, labels = drawn(60, (1, 5, 6)), np.arange(60) % 3
     augment = Augment(mixup=0.5)
     trained(images, labels, augment=augment, batch_size=25)

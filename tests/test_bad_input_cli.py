@@ -72,6 +72,16 @@ def folder(tmp_path, monkeypatch, threads):
     content = (tmp_path / "run" / "model.safetensors").read_bytes()
     (tmp_path / "damaged.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     (tmp_path / "cut.safetensors").write_bytes(content[:1000])
+    for name, members in (("few", [10]), ("mixed", [10, 9]), ("half", [None, 10])):
+        for number, classes in enumerate(members, 1):
+            if classes:
+                (tmp_path / name / f"member-{number}").mkdir(parents=True)
+                model = fc.Sequential(fc.Flatten(), fc.Linear(784, classes))
+                fc.save(model, f"{name}/member-{number}/model.safetensors")
+    for name in ("few", "mixed"):
+        write(f"{name}/metrics.json", '{"members": [{"folder": "member-1"}, {"folder": "member-2"}]}')
+    (tmp_path / "strange").mkdir()
+    write("strange/metrics.json", '{"members": [1, 2]}')
     (tmp_path / "bare").mkdir()
     (tmp_path / "file").write_text("")
     (tmp_path / "submission.csv").write_text("precious")
@@ -99,6 +109,9 @@ TABLE = [
     ([*TRAIN, "--decay", "biases"], "--decay: invalid choice: 'biases'"),
     ([*TRAIN, "--early-stop", "3", "--val", "0"], "--early-stop: expected images to measure on, got --val 0"),
     ([*TRAIN, "--schedule", "plateau", "--val", "0"], "--schedule plateau: expected images to measure on"),
+    ([*TRAIN, "--ensemble", "0"], "--ensemble: expected a whole number of at least 1, got '0'"),
+    ([*TRAIN, "--tta", "0", "--augment"], "--tta: expected a whole number of at least 1, got '0'"),
+    ([*TRAIN, "--tta", "4"], "--tta 4: expected --augment with it, whose milder form the views undergo"),
     ([*TRAIN, "--lr", "fast"], "--lr: expected a finite number above 0, got 'fast'"),
     ([*TRAIN, "--val", "1"], "--val: expected a fraction from 0 to below 1, such as 0.1", "got '1'"),
     ([*TRAIN, "--val", "-0.1"], "--val: expected a fraction from 0 to below 1", "got '-0.1'"),
@@ -162,6 +175,15 @@ TABLE = [
     (["predict", "damaged.safetensors", "good.npz"], "damaged.safetensors: damaged", "use another copy"),
     (["predict", "cut.safetensors", "good.npz"], "cut.safetensors: no safetensors file, or damaged"),
     (["predict", "run", "small.npz"], "small.npz: its images of 1x20x20 do not fit", "model.safetensors", "layer 7"),
+    (["predict", "run", "good.npz", "--tta", "4"], "--tta 4: nothing says what views undergo", "--augment digits"),
+    (["evaluate", "run", "good.npz", "--augment", "digits"], "--augment digits: expected a number of views with it"),
+    (["predict", "run", "good.npz", "--tta", "2", "--augment", "letters"], "--augment: expected digits, fashion or"),
+    (["predict", "few", "good.npz"], "few: expected an ensemble of member-1, member-2", "member-2 holds no model."),
+    (["predict", "strange", "good.npz"], "strange: the folder holds no model.safetensors"),
+    (["evaluate", "mixed", "good.npz"], "good.npz: its images of 1x28x28 do not fit mixed", "model 1"),
+    (["summary", "mixed"], "mixed: an ensemble of 2; name one of its models, such as mixed"),
+    (["train", "good.npz", "--ensemble", "2", "--out", "half"], "member-2: already holds a run (model.safetensors)"),
+    (["train", "good.npz", "--ensemble", "2", "--out", "mixed"], "already holds a run"),
     (["predict", "run", "nowhere.csv"], "nowhere.csv: there is no such file"),
     (["evaluate", "run", "unlabelled.npz"], "unlabelled.npz: the images have no labels"),
     (["evaluate", "run", "unknown_class.npz"], "unknown_class.npz: expected labels from 0 to 9", "got 12 for image 5"),

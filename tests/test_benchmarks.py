@@ -14,6 +14,7 @@ import pytest
 import fastconv as fc
 from benchmarks import (
     __main__,
+    accuracy,
     bandwidth,
     busy,
     convolutions,
@@ -38,6 +39,7 @@ from benchmarks import (
 )
 from benchmarks.libraries import Library
 from benchmarks.peers import fastconv_net
+from fastconv.cli import _parse
 from fastconv_kernels.runtime import INTERPRETED
 
 TINY = {
@@ -489,3 +491,102 @@ def test_a_page_without_markers_is_refused():
 def test_the_page_has_a_place_for_every_table(name):
     page = machine.PAGE.read_text(encoding="utf-8")
     assert machine.replace_block(page, name, "a table").count("a table") == page.count("a table") + 1
+
+
+# ------------------------------------------------------------------------------------------------- the accuracy ladder
+
+
+@pytest.fixture
+def ladder(tmp_path, monkeypatch):
+    """Two quick rows, a hundred digits as CSV in a folder of data, and a page to write to."""
+    recipes = {
+        "quick": accuracy.Recipe(0.5, "--model lenet_seed --epochs 20 --batch-size 16"),
+        "together": accuracy.Recipe(0.6, "--model lenet_seed --epochs 1 --augment --ensemble 2 --tta 2"),
+        "clothes": accuracy.Recipe(0.9, "--epochs 1", "fashion"),
+    }
+    monkeypatch.setattr(accuracy, "RECIPES", recipes)
+    monkeypatch.setattr(accuracy, "THREADS", 1)
+    monkeypatch.setattr(accuracy, "PAGE", tmp_path / "docs" / "accuracy.md")
+    monkeypatch.setattr(accuracy, "RESULTS", tmp_path / "docs" / "accuracy")
+    begin, end = machine.markers("accuracy")
+    (tmp_path / "docs").mkdir()
+    accuracy.PAGE.write_text(f"before\n{begin}old\n{end}\nafter\n")
+    digits = fc.data.digits10k()
+    pixels = [f"pixel{n}" for n in range(784)]
+    (tmp_path / "digits").mkdir()
+    order = fc.data.permutation(len(digits), 0, 0)  # they are sorted by label
+    for name, part, labels in (("train", order[:100], ["label"]), ("test", order[100:110], [])):
+        images = digits.images[part].reshape(-1, 784)
+        rows = np.column_stack([digits.labels[part], images]) if labels else images
+        header = ",".join([*labels, *pixels])
+        np.savetxt(tmp_path / "digits" / f"{name}.csv.gz", rows, "%d", ",", header=header, comments="")
+    return tmp_path
+
+
+def test_a_row_of_the_ladder_is_measured_and_written(ladder, capsys):
+    out = ladder / "out"
+    assert accuracy.main(["quick", "--seeds", "1", "--data-dir", str(ladder), "--out", str(out), "--write"]) == 0
+    capsys.readouterr()
+    run, found = out / "quick" / "seed-0", json.loads((out / "quick.json").read_text())
+    config, digits = json.loads((run / "config.json").read_text()), fc.data.load(ladder / "digits/train.csv.gz")
+    assert (config["data"]["train"], config["data"]["validation"], config["options"]["threads"]) == (90, 0, 1)
+    model = fc.load(run / "model.safetensors")
+    assert 0 < found["right"][0] == (model.predict(digits.images[90:]) == digits.labels[90:]).sum()
+    assert (found["images"], found["seeds"], found["parameters"]) == (10, [0], 5120)
+    submission = np.loadtxt(out / "quick.csv", np.int64, delimiter=",", skiprows=1)[:, 1]
+    np.testing.assert_array_equal(submission, model.predict(fc.data.load(ladder / "digits/test.csv.gz").images))
+
+    assert accuracy.main(["together", "--seeds", "1", "--data-dir", str(ladder), "--write"]) == 0
+    written, printed = accuracy.PAGE.read_text(), capsys.readouterr().out
+    assert written.startswith("before\n")
+    assert "old" not in written
+    assert "| `fastconv train train.csv.gz --model lenet_seed --epochs 20 --batch-size 16` |" in squeezed(written)
+    for line in written.splitlines():
+        assert not line or line in printed or line in ("before", "after") or line.startswith("<!--")
+    rows = [squeezed(line) for line in written.splitlines() if line.startswith(("| quick ", "| together "))]
+    assert [row.split(" | ")[0] for row in rows] == ["| quick", "| together"]
+    assert "| 10,240 | 0.6000 | 0." in rows[1]
+    assert f"- quick, together: {machine.describe()}." in written
+
+
+def test_intervals_are_of_all_seeds_together():
+    figures = {
+        "row": "a", "data": "digits/train.csv.gz", "options": "", "target": 0.99, "parameters": 61706, "seeds": [0, 1],
+        "images": 1000, "right": [980, 990], "train_seconds": [10, 12], "machine": "here",
+    }  # fmt: skip
+    low, high = accuracy.wilson_interval(1970, 2000)
+    row = (
+        f"| a | `fastconv train train.csv.gz` | 61,706 | 0.9900 | 0.9850 | 0.0071 | {low:.4f} to {high:.4f} | 2 | 11 |"
+    )
+    assert row in squeezed(accuracy.table([figures]))
+    assert "| - |" in squeezed(accuracy.table([figures | {"right": [980]}]))
+    assert accuracy.table([]) == "No row has been measured yet.\n"
+
+
+def test_no_two_ensembles_share_a_model():
+    assert accuracy.seeds_of(accuracy.Recipe(0.5, "--ensemble 4 --tta 8"), 3) == [0, 4, 8]
+    assert accuracy.seeds_of(accuracy.Recipe(0.5, "--epochs 3"), 3) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["clothes"], "fashion/train.npz: there is no such file; name the folder that holds fashion/train.npz with"),
+        (["slow"], "expected rows of quick, together, clothes, got 'slow'"),
+        (["quick", "--seeds", "0"], "expected at least one seed, got 0"),
+        (["quick", "--out", "OUT"], "quick is there already; remove it, or name another folder with --out"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_at_once(ladder, capsys, words, message):
+    (ladder / "out" / "quick").mkdir(parents=True)
+    words = [str(ladder / "out") if word == "OUT" else word for word in words]
+    with pytest.raises(SystemExit) as ended:
+        accuracy.main([*words, "--data-dir", str(ladder)])
+    assert message in str(ended.value) + capsys.readouterr().err
+
+
+def test_recipes_are_options_that_train_knows():
+    for recipe in accuracy.RECIPES.values():
+        _parse(["train", "data", *recipe.options.split(), "--val", "0"])
+    page = (machine.ROOT / "docs" / "accuracy.md").read_text(encoding="utf-8")
+    assert machine.replace_block(page, "accuracy", "a table").count("a table") == page.count("a table") + 1

@@ -47,6 +47,36 @@ def test_the_next_process_compiles_nothing(filled):
     assert out.split("\n") == [RIGHT, "0"]
 
 
+def test_the_next_process_does_not_make_ready_to_compile(filled):
+    out = succeed("import sys\n" + CALL + "print('numba.np.arrayobj' in sys.modules)", FASTCONV_CACHE_DIR=filled)
+    assert out.split("\n") == [RIGHT, "False"]
+
+
+def test_a_kernel_is_compiled_beside_those_that_were_cached(filled, tmp_path):
+    """Both the kernel of CALL, and one that becomes a part of the new one."""
+    folder = shutil.copytree(filled, tmp_path / "copy")
+    code = (
+        COMPILED
+        + CALL
+        + """
+from fastconv_kernels.activation import dropout
+from fastconv_kernels.counter import random_bits
+print(random_bits(np.uint64(1), np.uint64(2)), end=" ")
+y = np.empty((1, 3, 16), np.float32)
+dropout(np.ones_like(y), y, np.uint64(3), np.uint64(2**63), 2.0)
+print(*y.astype(int).flat)
+print(Count.compiled)
+"""
+    )
+    *first, compiled = succeed(code, FASTCONV_CACHE_DIR=folder).split("\n")
+    (file,) = folder.rglob("dropout-*.kernel")
+    file.unlink()
+    *again, compiled_again = succeed(code, FASTCONV_CACHE_DIR=folder).split("\n")
+    assert first == again
+    assert first[0] == RIGHT
+    assert 0 < int(compiled_again) < int(compiled)
+
+
 def test_composed_kernels_are_found_by_the_next_process(tmp_path):
     code = (
         COMPILED

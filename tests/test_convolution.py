@@ -5,7 +5,17 @@ Through the layer, against the oracle and against gradients: test_conv2d.py and 
 
 import numpy as np
 import pytest
-from cases import CONVOLUTIONS, DEPTHWISE, POINTWISE, WINOGRAD, WINOGRAD_PAYS, each_float, geometry, parametrize
+from cases import (
+    CONVOLUTIONS,
+    DEPTHWISE,
+    POINTWISE,
+    WINOGRAD,
+    WINOGRAD_PAYS,
+    assert_same_bits,
+    each_float,
+    geometry,
+    parametrize,
+)
 
 from fastconv import blocks, reference
 from fastconv_kernels import conv2d, convolution, depthwise, memory, pieces, pointwise, winograd
@@ -127,10 +137,6 @@ def run_backward_filter(module, case, dy, x):
     shares = np.full((len(xb), *found.weight), np.nan, dy.dtype)
     module.BackwardFilter(found)(dyb, xb, shares)
     return shares
-
-
-def assert_same_bits(comp, ref):
-    np.testing.assert_array_equal(comp.view(np.uint8), ref.view(np.uint8))
 
 
 @pytest.mark.usefixtures("few_tiles")

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import time
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,16 @@ def test_flushed_before_the_name_changes(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", lambda old, new: (done.append("replace"), replace(old, new))[1])
     write_submission(tmp_path / "submission.csv", [1])
     assert done == (["fsync", "replace", "fsync"] if os.name == "posix" else ["fsync", "replace"])
+
+
+def test_what_a_killed_process_left_is_swept_after_an_hour(tmp_path):
+    names = [f".{name}.{number}.tmp" for name in ("a.csv", "b.csv") for number in ("01234567", "89abcdef")]
+    for name in names:
+        (tmp_path / name).write_text("half")
+        age = 4000 if "0123" in name else 0
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    write_submission(tmp_path / "a.csv", [1])
+    assert sorted(os.listdir(tmp_path)) == sorted([*names[1:], "a.csv"])
 
 
 class TestPlaces:

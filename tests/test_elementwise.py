@@ -5,12 +5,14 @@ from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
-from cases import FLOATS, assert_sum_close, each_float
+from cases import assert_sum_close, each_float
 
 import fastconv as fc
+from benchmarks import polynomials
 from fastconv import functional as F
 from fastconv import reference
 from fastconv.layers import Workspace
+from fastconv_kernels import exponential, exponential32, precision
 from fastconv_kernels.exponential import exp, expm1, normal, tanh
 
 SHAPES = [(1, 1), (15, 3), (16, 2), (33, 2), (17, 2, 3, 1), (2, 1, 1, 1), (0, 3), (0, 2, 4, 4)]
@@ -226,10 +228,74 @@ def test_functions_at_the_ends():
     assert [normal(x)[1] for x in (-inf, -38.0, 1e300)] == [0, 0, 0]
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
-def test_rounded_to_float32_a_curve_is_the_nearest_number(dtype, rng):
-    """Or its neighbour, where the exact value lies almost in the middle; float64's error is 2**29 times smaller."""
-    x = rng.uniform(-6, 6, (64, 5)).astype(np.float32)
-    y = F.gelu(x)
-    ref = np.array([math.erfc(-float(v) / math.sqrt(2)) / 2 * float(v) for v in x.ravel()]).reshape(x.shape)
-    assert (y == ref.astype(np.float32)).mean() > 0.99
+# ----------------------------------------------------------------------------- functions of exponential32.py
+
+UNITS = {"decay": 1.1, "expm1": 2, "tanh": 3, "phi": 6, "density": 3}  # what the docstrings promise
+SINGLE = {
+    "decay": (exponential32.decay, exponential.exp, (-104, 0)),
+    "expm1": (exponential32.expm1, exponential.expm1, (-20, 88)),
+    "tanh": (exponential32.tanh, exponential.tanh, (-12, 12)),
+    "phi": (lambda x: exponential32.normal(x)[0], lambda x: exponential.normal(x)[0], (-15, 8)),
+    "density": (lambda x: exponential32.normal(x)[1], lambda x: exponential.normal(x)[1], (-15, 15)),
+}
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_functions_of_float32_are_right_to_a_few_units(name, rng):
+    """Against those of float64; uniformly over the range, and over all exponents, so denormal results are there too."""
+    single, double, (low, high) = SINGLE[name]
+    n = 2000
+    sizes = np.exp(rng.uniform(-90, math.log(max(-low, high)), n))
+    x = np.concatenate([rng.uniform(low, high, n), rng.uniform(-1, 1, n), sizes, -sizes]).astype(np.float32)
+    x = x[(x >= low) & (x <= high)]
+    comp = np.array([single(v) for v in x])
+    assert (comp.astype(np.float32) == comp).all()
+    ref = np.array([double(float(v)) for v in x])
+    error = abs(comp - ref) / np.spacing(abs(ref).astype(np.float32)).astype(float)
+    assert error.max() <= UNITS[name], x[error.argmax()]
+
+
+def test_functions_of_float32_at_the_ends():
+    def of(function, *values):
+        return [function(np.float32(value)) for value in values]
+
+    inf, nan, tiny = np.inf, np.nan, np.float32(1e-45)
+    np.testing.assert_array_equal(
+        of(exponential32.decay, 0, -0.0, -tiny, -104, -1e30, -inf, nan), [1, 1, 1, 0, 0, 0, nan]
+    )
+    assert of(exponential32.decay, -103.9) == [tiny]
+    np.testing.assert_array_equal(
+        of(exponential32.expm1, 0, tiny, -tiny, -1e30, -inf, nan), [0, tiny, -tiny, -1, -1, nan]
+    )
+    np.testing.assert_array_equal(of(exponential32.tanh, 0, -tiny, -1e30, -inf, inf, nan), [0, -tiny, -1, -1, 1, nan])
+    phi, density = zip(*of(exponential32.normal, 0, -inf, inf, -1e30, 1e30, nan), strict=True)
+    np.testing.assert_array_equal(phi, [0.5, 0, 1, 0, 1, nan])
+    np.testing.assert_allclose(density, [1 / math.sqrt(2 * math.pi), 0, 0, 0, 0, nan], rtol=1e-7)
+
+
+def test_functions_of_float32_do_not_fall_where_the_mathematics_rises(rng):
+    """Between neighbours a few thousandths apart, further than the errors reach."""
+    x = np.arange(-100, 0, 0.003).astype(np.float32)
+    for name, part in (("decay", x), ("expm1", x[x > -10]), ("tanh", x[x > -4]), ("phi", x[x > -12])):
+        values = np.array([SINGLE[name][0](v) for v in part])
+        assert (values[1:] >= values[:-1]).all(), name
+
+
+def test_float32_curves_are_computed_in_float32_and_float64_ones_in_float64():
+    """Not a mixture: a plain 1.0 in a kernel would make it float64."""
+    x = np.linspace(-8, 8, 997)
+    for function, name in ((F.silu, "silu"), (F.gelu, "gelu"), (F.tanh, "tanh"), (F.elu, "elu")):
+        ref = reference.activation(name, x, 1.0)
+        assert 1e-9 < abs(function(x.astype(np.float32)) - reference.activation(name, x.astype(np.float32), 1.0)).max()
+        assert abs(function(x) - ref).max() < 1e-14
+
+
+def test_the_exponential_of_a_rounded_difference_is_that_of_the_exact_one(rng):
+    a, b = -(10.0 ** rng.uniform(-3, 1.9, 500)).astype(np.float32), rng.uniform(0, 20, 500).astype(np.float32)
+    comp = np.array([precision.decay_to(*pair) for pair in zip(a, b, strict=True)])
+    np.testing.assert_allclose(comp, np.exp(a.astype(float) - b), rtol=2 * np.finfo(np.float32).eps, atol=1e-38)
+
+
+def test_the_polynomials_are_those_of_the_command():
+    for name, fitted in polynomials.fitted().items():
+        np.testing.assert_allclose(fitted, getattr(exponential32, name), rtol=1e-4, atol=1e-9)

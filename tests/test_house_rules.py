@@ -1,8 +1,10 @@
 """Rules of this code that no tool knows: who may import whom, what a kernel may hold, what its docstring must say."""
 
 import ast
+import inspect
 import re
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,7 @@ EVERYTHING = None
 K = "fastconv_kernels"
 ARROWS = {
     "reference": set(),
+    "lazy": set(),
     "atomic": set(),
     "regular": set(),
     "shapes": set(),
@@ -64,7 +67,7 @@ ARROWS = {
     "terminal": set(),
     "init": {"shapes"},
     "blocks": {"shapes", K},
-    "layers": {"blocks", "init", "shapes", K},
+    "layers": {"blocks", "init", "lazy", "shapes", K},
     "losses": {"blocks", "shapes", K},
     "optim": {"blocks", "layers", K},
     "averaging": {"blocks", "layers", K},
@@ -73,20 +76,23 @@ ARROWS = {
     "augment": {"blocks", "shapes", K},
     "sequential": {"blocks", "layers", "shapes", K},
     "summary": {"layers", "shapes"},
-    "models": {"layers", "sequential", "shapes"},
-    "data": {"atomic"},
+    "models": {"layers", "lazy", "sequential", "shapes"},
+    "data": {"atomic", "lazy"},
     "io": {"atomic", "blocks", "layers", "regular", "sequential", "shapes"},
+    "plots": {"augment", "layers", "shapes"},
     "training": {
-        "atomic", "augment", "averaging", "blocks", "data", "io", "layers", "losses", "models", "optim", "schedules",
-        "sequential",
-        "shapes", "terminal",
+        "atomic", "augment", "averaging", "blocks", "data", "io", "layers", "lazy", "losses", "models", "optim",
+        "plots", "schedules", "sequential", "shapes", "terminal",
     },
+    "ensemble": {"sequential", "shapes", "training"},
+    "report": {"atomic", "augment", "data", "layers", "plots", "sequential", "training"},
+    "checkup": {"data", "layers", "losses", "optim", "sequential", "shapes", "summary", "terminal", "training", K},
     "commands": EVERYTHING,
     "cli": EVERYTHING,
     "__main__": EVERYTHING,
 }  # fmt: skip
 # What closes a circle, or costs too much for every import, is imported inside the function that needs it.
-ARROWS_INSIDE_FUNCTIONS = {"sequential": {"summary", "training"}, "summary": {"sequential"}}
+ARROWS_INSIDE_FUNCTIONS = {"sequential": {"augment", "summary", "training"}, "summary": {"sequential"}}
 
 # Other people's packages, and the only parts that may import them.  NumPy is everywhere.
 GUESTS = {
@@ -94,7 +100,7 @@ GUESTS = {
     "pandas": {"data"},
     "safetensors": {"io"},
     "rich": {"commands", "terminal", "training"},
-    "matplotlib": {"training"},
+    "matplotlib": {"plots"},
 }
 
 
@@ -106,7 +112,8 @@ def part_of(path):
 def test_imports_within_fastconv_point_one_way(path):
     part = part_of(path)
     if part == "__init__":
-        assert {where for module, where in imports(path) if module.startswith("fastconv")} <= {"typing"}
+        loaded = {module for module, where in imports(path) if module.startswith("fastconv") and where != "typing"}
+        assert loaded == {"fastconv.lazy"}
         return
     assert part in ARROWS, f"new part {part!r}: give it a place in this table"
     allowed = ARROWS[part]
@@ -118,6 +125,28 @@ def test_imports_within_fastconv_point_one_way(path):
         inside = ARROWS_INSIDE_FUNCTIONS.get(part, set()) if where == "inside" else set()
         ok = allowed is EVERYTHING or target in allowed | inside | {part, "__version__"}
         assert ok, f"{name_of(path)} must not import {module}"
+
+
+LAZY = [path for path in PACKAGE if path.name == "__init__.py" and ("fastconv.lazy", "top") in imports(path)]
+
+
+@each(LAZY)
+def test_a_lazy_package_tells_the_type_checker_what_it_tells_python(path):
+    package = ".".join(path.parent.relative_to(ROOT).parts)
+    values = {ast.unparse(n.targets[0]): n.value for n in parse(path).body if isinstance(n, ast.Assign)}
+    told = {(file, name) for file, names in ast.literal_eval(values["_NAMES"]).items() for name in names}
+    told |= {(package, name) for name in ast.literal_eval(values.get("_MODULES", ast.Tuple([])))}
+    (typed,) = [n for n in parse(path).body if isinstance(n, ast.If)]
+    # "import X as X" offers a name; a plain import is for this file's own annotations.
+    assert told == {(n.module, alias.name) for n in typed.body for alias in n.names if alias.asname}
+
+
+@each(LAZY)
+def test_a_lazy_package_offers_no_name_that_is_a_file_of_its_own(path):
+    """As soon as somebody imports the file, it would stand in place of the name."""
+    module = import_module(".".join(path.parent.relative_to(ROOT).parts))
+    files = {file.stem for file in path.parent.glob("*.py")}
+    assert not {name for name in module.__all__ if name in files and not inspect.ismodule(getattr(module, name))}
 
 
 def test_the_arrows_have_no_circle():
@@ -156,6 +185,8 @@ TOOLS = {
     "memory": {"runtime"},
     "counter": {"runtime"},
     "exponential": {"runtime"},
+    "exponential32": {"runtime", "tile"},
+    "precision": {"exponential", "exponential32", "runtime", "tile"},
     "trigonometry": {"runtime"},
     "many": {"tile"},
 }
@@ -342,7 +373,7 @@ def test_kernels_cite_their_equations(name):
 # ----------------------------------------------------------------------------------------------------- and the rest
 
 # ``verbose=True`` asks fit for its lines; everything else goes through the terminal's own writer.
-MAY_PRINT = {"fastconv/cli.py", "fastconv/terminal.py", "fastconv/training/fit.py"}
+MAY_PRINT = {"fastconv/cli.py", "fastconv/terminal.py", "fastconv/training/loop.py"}
 
 
 @each(KERNELS + PACKAGE)

@@ -95,7 +95,7 @@ def test_small_shapes_meet_every_line_of_every_kernel_and_twin():
     import fastconv as fc
     import fastconv_kernels
     from fastconv import blocks, functional as F, losses
-    from fastconv_kernels import convolution
+    from fastconv_kernels import convolution, pieces
     from fastconv_kernels.exponential import exp, log
 
     folder = Path(fastconv_kernels.__file__).parent
@@ -132,6 +132,8 @@ def test_small_shapes_meet_every_line_of_every_kernel_and_twin():
     forward(one, kernel, np.ones(20), dy, False)
     convolution.backward(geometry, 1, forward)(dy, one, kernel, kernel[None], one)
     convolution.backward_input(geometry)(dy, kernel, one, np.ones(20), True)
+    cut = pieces.Spread(1, 4, 4, (8, 8), (2, 2))
+    cut.pooled((2, 2), (4, 4)), cut.pooled((3, 3), (2, 2))
     around = fc.Sequential(fc.Conv2d(2, 2, 3, padding=1, padding_mode="reflect"), fc.Flatten(), fc.Linear(126, 3))
     fc.train_step(around, fc.CrossEntropyLoss(), fc.SGD(0.1), odd, labels[:9])
     around.backward_batch(losses.CrossEntropyLoss().of_blocks(around.run_batch(odd, None, True), labels[:9]).dy, True)
@@ -160,6 +162,8 @@ def test_small_shapes_meet_every_line_of_every_kernel_and_twin():
     sizes = [fc.AdaptiveAvgPool2d(2), fc.AdaptiveMaxPool2d(2), fc.Upsample(4, mode="bilinear"), fc.ZeroPad2d(1)]
     for layer in [*curves, *sizes, fc.PReLU(), fc.LogSoftmax(), fc.Dropout2d()]:
         layer.backward(layer.forward(rng.standard_normal((17, 2, 3, 3)), training=True))
+    for layer in curves:
+        layer.to(float).forward(np.ones((1, 1)))
     everything = {"elastic": (4, 2), "crop": 1, "padding_mode": "reflect", "flip": True, "cutout": 2, "contrast": 1}
     for turn, options in ((180, everything), (180, {"mixup": 1.0})):
         fc.augment.Augment(rotate=turn, **options).apply(pixels[..., :3], np.arange(17), 1)
@@ -179,7 +183,7 @@ def test_small_shapes_meet_every_line_of_every_kernel_and_twin():
         tree = ast.parse(file.read_text())
         lowerings = [f for f in functions(tree) if any("compiled_as" in ast.unparse(d) for d in f.decorator_list)]
         skipped = {line for f in lowerings for line in range(f.lineno, f.end_lineno + 1)}
-        if file.name in ("tile.py", "crew.py"):  # what only the compiler calls
+        if file.name in ("tile.py", "crew.py", "precision.py"):  # what only the compiler calls, or an import
             helpers = [f for f in functions(tree) if f.name.startswith("_") or f.name in ("compiled_as", "register")]
             skipped |= {line for f in helpers for line in range(f.lineno, f.end_lineno + 1)}
         for f in functions(tree):

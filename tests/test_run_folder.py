@@ -54,7 +54,9 @@ def test_out_is_created_with_its_parents_or_used_if_it_is_free(tmp_path):
     assert (tmp_path / "mine" / "notes.txt").read_text() == "stays"
 
 
-@pytest.mark.parametrize("name", ["config.json", "results.csv", "metrics.json", "model.safetensors", "submission.csv"])
+@pytest.mark.parametrize(
+    "name", ["config.json", "results.csv", "metrics.json", "checkpoint.safetensors", "submission.csv"]
+)
 def test_a_folder_with_a_run_is_refused_and_left_alone(tmp_path, name):
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / name).write_text("precious")
@@ -94,10 +96,58 @@ def test_results_grow_by_a_row_an_epoch():
     folder.append(record(2, val_acc=None))
     lines = folder.file("results.csv").read_text().splitlines()
     assert lines == [
-        "epoch,time,train_loss,train_acc,val_loss,val_acc,lr,images_per_s",
-        "1,1.235,0.1,0.75,0.25,0.5,0.1,1234",
-        "2,1.235,0.1,0.75,,,0.1,1234",
+        "epoch,train_loss,train_acc,val_loss,val_acc,lr",
+        "1,0.1,0.75,0.25,0.5,0.1",
+        "2,0.1,0.75,,,0.1",
     ]
+    times = ["epoch,time,images_per_s", "1,1.235,1234", "2,1.235,1234"]
+    assert folder.file("timing.csv").read_text().splitlines() == times
+    folder.rewrite([record(1)])
+    assert folder.file("results.csv").read_text().splitlines() == lines[:2]
+    assert folder.file("timing.csv").read_text().splitlines() == times[:2]
+
+
+def test_a_row_is_written_wholly_or_not_at_all(monkeypatch):
+    folder = RunFolder()
+    folder.append(record(1))
+    before = folder.file("results.csv").read_text()
+
+    def full(descriptor, content, write=os.write):
+        content = bytes(content)
+        if content == b".1\n":
+            raise OSError(28, "No space left on device")
+        return write(descriptor, content[:-3] if content.count(b",") == 5 else content)
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*results\.csv'"):
+        folder.append(record(2))
+    assert folder.file("results.csv").read_text() == before
+
+
+def test_a_run_is_reopened_without_what_was_left_half_written(tmp_path):
+    folder = RunFolder("out")
+    folder.write_json("config.json", {})
+    for name in (".model.safetensors.0123abcd.tmp", ".notes.tmp"):
+        (tmp_path / "out" / name).write_text("half")
+    del folder
+    again = RunFolder.reopen("out")
+    assert again.resumed
+    assert sorted(os.listdir("out")) == [".notes.tmp", "config.json", "results.csv", "timing.csv"]
+
+
+def test_two_processes_do_not_go_on_with_one_run():
+    pytest.importorskip("fcntl")
+    folder = RunFolder("out")
+    folder.write_json("config.json", {})
+    with pytest.raises(RunFolderError, match="out: another process is at work on this run"):
+        RunFolder.reopen("out")
+
+
+def test_what_is_no_run_cannot_be_reopened(tmp_path):
+    with pytest.raises(RunFolderError, match="nowhere: there is no such run"):
+        RunFolder.reopen("nowhere")
+    with pytest.raises(RunFolderError, match=r"expected the folder of a run, got one without config\.json"):
+        RunFolder.reopen(tmp_path)
 
 
 def test_json_is_replaced_whole(monkeypatch):
@@ -107,7 +157,7 @@ def test_json_is_replaced_whole(monkeypatch):
     with pytest.raises(OSError, match="No space"):
         folder.write_json("metrics.json", {"val_accuracy": 0.6})
     assert json.loads(folder.file("metrics.json").read_text()) == {"val_accuracy": 0.5}
-    assert sorted(os.listdir(folder.path)) == ["metrics.json", "results.csv"]
+    assert sorted(os.listdir(folder.path)) == ["metrics.json", "results.csv", "timing.csv"]
 
 
 def test_discard_removes_what_the_run_made_and_no_more(tmp_path):

@@ -204,8 +204,14 @@ def _sequential() -> list[Call]:
         ("train_step", step, {"x": x, "y": y}),
         ("lr_find", rate, {"x": x, "y": y}),
     ]
-    says = ("Sequential", "layer ", "CrossEntropyLoss")
-    return [Call(f"Sequential.{name}", _model(use), given, (name, *says)) for name, use, given in uses]
+
+    def together(model: fc.Sequential, x: Any, y: Any) -> Any:
+        both = fc.Ensemble([model, _net()])
+        return both.predict(x), both.evaluate(x, y)
+
+    uses.append(("Ensemble.evaluate", together, {"x": x, "y": y}))
+    says = ("Sequential", "layer ", "CrossEntropyLoss", "predict_proba", "evaluate", "Ensemble")
+    return [Call(f"Sequential {name}", _model(use), given, (name, *says)) for name, use, given in uses]
 
 
 def _losses() -> list[Call]:
@@ -364,6 +370,8 @@ def calls() -> list[Call]:
 
 
 LEFT_OUT = {
+    "doctor": "takes seconds a call, in which it calls what is called here",
+    "plots": "a module of drawings, which need matplotlib",
     "__version__": "a text",
     "augment": "a module, of which Augment.apply takes arrays",
     "data": "a module; its readers take files, which the promise 'files' is about",

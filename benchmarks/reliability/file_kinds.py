@@ -169,7 +169,7 @@ def _data(name: str, content: bytes | Callable[[Path], None], otherwise: Any = N
 
 _CONFIG = {
     "options": {"model": "lenet5", "epochs": 2, "seed": 1, "size": [28, 28], "threads": 2, "lr": None},
-    "data": {"image_shape": [1, 4, 4], "sha256": "abc"},
+    "data": {"image_shape": [1, 4, 4], "sha256": "abc", "split_seed": 1},
     "versions": {"fastconv": "0.1.0", "numpy": "2.0.0", "numba": "0.61.0"},
 }
 

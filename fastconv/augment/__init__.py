@@ -10,3 +10,5 @@ from fastconv.augment.options import chosen as chosen
 from fastconv.augment.packing import Augmentation as Augmentation
 from fastconv.augment.packing import Packing as Packing
 from fastconv.augment.sheet import preview as preview
+from fastconv.augment.views import VIEWS as VIEWS
+from fastconv.augment.views import views as views

@@ -6,7 +6,9 @@ from fastconv import data, terminal
 from fastconv.commands.common import CompilingNotice, say_accuracy, use_threads
 from fastconv.commands.interrupts import Interrupts
 from fastconv.commands.labels import labels_of
-from fastconv.commands.model_file import classes_for, find_run
+from fastconv.commands.model_file import classes_for, find_run, views_of
+from fastconv.ensemble import Ensemble
+from fastconv.training.evaluation import of_probabilities
 from fastconv.training.metrics import ClassFigures, confusion_matrix, per_class
 
 
@@ -14,13 +16,19 @@ def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
     """Say accuracy, loss, mistakes, and each class's figures."""
     use_threads(arguments.threads)
     found = find_run(arguments.model)
+    preset = views_of(found, arguments.tta, arguments.augment)
     channels, *size = found.image_shape
     dataset = data.load(arguments.data, size=(size[0], size[1]), channels=channels)
     classes = classes_for(found.model, found.name, dataset)
     labels = labels_of(dataset, classes)
     with CompilingNotice():
-        loss = found.model.evaluate(dataset.images, labels)["loss"]
-        matrix = confusion_matrix(labels, found.model.predict(dataset.images), classes)
+        if preset is None and not isinstance(found.model, Ensemble):
+            loss = found.model.evaluate(dataset.images, labels)["loss"]
+            predicted = found.model.predict(dataset.images)
+        else:
+            p = found.model.predict_proba(dataset.images, tta=arguments.tta, augment=preset)
+            loss, predicted = of_probabilities(p, labels)["loss"], p.argmax(axis=1)
+        matrix = confusion_matrix(labels, predicted, classes)
     say_accuracy("accuracy", matrix)
     terminal.say(f"loss {loss:.4f}")
     terminal.say()

@@ -36,8 +36,8 @@ class Interrupts:
         self._before: dict[int, Any] = {}
         self._again: threading.Timer | None = None
 
-    def stop_with(self, stop: Callable[[], None]) -> None:
-        """Call ``stop()`` at the first signal from now on."""
+    def stop_with(self, stop: Callable[[], None] | None) -> None:
+        """Call ``stop()`` at the first signal from now on; with None, every signal raises again."""
         self._stop = stop
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

@@ -2,15 +2,17 @@
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fastconv import io, models
+from fastconv.augment import VIEWS
 from fastconv.commands.errors import UsageError
 from fastconv.data import Dataset
+from fastconv.ensemble import Ensemble
 from fastconv.regular import read_small
 from fastconv.sequential import Sequential
 from fastconv.shapes import Shape, ShapeError
-from fastconv.training.run_folder import CONFIG, MODEL
+from fastconv.training.run_folder import CONFIG, METRICS, MODEL
 
 _DIGIT: Shape = (1, 28, 28)
 
@@ -22,6 +24,17 @@ class Found(NamedTuple):
     name: str
     image_shape: Shape
     """Of the images it was trained on, or of the built-in digits where that is not known."""
+
+
+class Trained(NamedTuple):
+    """What a run has left: its model, or its models."""
+
+    model: Sequential | Ensemble
+    name: str
+    image_shape: Shape
+    """As in ``Found``."""
+    preset: str | None
+    """By which its images were augmented; None if they were not, or nobody knows."""
 
 
 def find(named: str) -> Found:
@@ -41,35 +54,96 @@ def find(named: str) -> Found:
         raise UsageError(
             f"{named}: no such run or model; expected a run's folder, a model.safetensors, or one of {names}"
         )
-    return find_run(named)
+    found = find_run(named)
+    if isinstance(found.model, Ensemble):
+        raise UsageError(
+            f"{named}: an ensemble of {len(found.model)}; name one of its models, such as {Path(named) / member(1)}"
+        )
+    return Found(found.model, found.name, found.image_shape)
 
 
-def find_run(run: str) -> Found:
-    """Return the model of a run's folder or of a model file; errors as in ``find``."""
+def find_run(run: str) -> Trained:
+    """Return what a run's folder, an ensemble's or a model file holds; errors as in ``find``."""
     path = Path(run)
-    if path.is_dir():
-        if not (path / MODEL).exists():
-            raise UsageError(f"{path}: the folder holds no {MODEL}; name a run's folder, such as runs/train-001")
-        path /= MODEL
-    elif not path.exists():
+    if not path.exists():
         raise UsageError(f"{path}: there is no such run; name a run's folder, such as runs/train-001, or a {MODEL}")
-    return Found(io.load(path), str(path), _recorded_shape(path.with_name(CONFIG)) or _DIGIT)
+    if not path.is_dir():
+        return _trained(io.load(path), path)
+    if (path / MODEL).exists():
+        return _trained(io.load(path / MODEL), path / MODEL)
+    members = _recorded_members(path / METRICS)
+    if not members:
+        raise UsageError(f"{path}: the folder holds no {MODEL}; name a run's folder, such as runs/train-001")
+    missing = [name for name in members if not (path / name / MODEL).exists()]
+    if missing:
+        raise UsageError(
+            f"{path}: expected an ensemble of {', '.join(members)}, as its {METRICS} says, and {missing[0]} holds no "
+            f"{MODEL}; put it back, or name one model's folder"
+        )
+    together = Ensemble([io.load(path / name / MODEL) for name in members])
+    return _trained(together, path / METRICS)._replace(name=str(path))
+
+
+def _trained(model: Sequential | Ensemble, path: Path) -> Trained:
+    config = path.with_name(CONFIG)
+    return Trained(model, str(path), _recorded_shape(config) or _DIGIT, _recorded_preset(config))
+
+
+def member(number: int) -> str:
+    """Return the name of an ensemble's folder for a model; they count from 1."""
+    return f"member-{number}"
+
+
+def _recorded(file: Path, *keys: str) -> Any:
+    """Return a value out of a run's file; None if there is none: a model file alone has no others, or a stranger's."""
+    try:
+        content = json.loads(read_small(file))
+        for key in keys:
+            content = content[key]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return content
 
 
 def _recorded_shape(config: Path) -> Shape | None:
     try:
-        channels, height, width = json.loads(read_small(config))["data"]["image_shape"]
+        channels, height, width = _recorded(config, "data", "image_shape")
         shape = int(channels), int(height), int(width)
         return shape if min(shape) > 0 else None
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        OverflowError,
-        RecursionError,
-    ):  # a model file alone has no config.json, or a stranger's
+    except (ValueError, TypeError, OverflowError):
         return None
+
+
+def _recorded_preset(config: Path) -> str | None:
+    preset = _recorded(config, "options", "augment")
+    return preset if isinstance(preset, str) and preset in VIEWS else None
+
+
+def _recorded_members(metrics: Path) -> list[str]:
+    try:
+        return [str(each["folder"]) for each in _recorded(metrics, "members")]
+    except (KeyError, TypeError):
+        return []
+
+
+def views_of(found: Trained, tta: int, preset: str | None) -> str | None:
+    """Return the preset of the views that ``--tta`` asks for, the user's or the run's; None without views.
+
+    Raises
+    ------
+    UsageError
+        If nothing says it, or the user says it without asking for views.
+    """
+    if tta == 1:
+        if preset is not None:
+            raise UsageError(f"--augment {preset}: expected a number of views with it, such as --tta 8")
+        return None
+    if preset is None and found.preset is None:
+        raise UsageError(
+            f"--tta {tta}: nothing says what views undergo, since {found.name} was trained without --augment; say it, "
+            "such as --augment digits"
+        )
+    return preset or found.preset
 
 
 def check_name(name: str) -> None:
@@ -101,7 +175,7 @@ def _misfit(name: str, dataset: Dataset, error: ValueError) -> UsageError:
     )
 
 
-def classes_for(model: Sequential, name: str, dataset: Dataset) -> int:
+def classes_for(model: Sequential | Ensemble, name: str, dataset: Dataset) -> int:
     """Return how many classes a model tells apart in the images of a dataset.
 
     Raises

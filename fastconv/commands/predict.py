@@ -10,7 +10,7 @@ from fastconv import atomic, data, terminal
 from fastconv.commands.common import CompilingNotice, use_threads
 from fastconv.commands.errors import UsageError
 from fastconv.commands.interrupts import Interrupts
-from fastconv.commands.model_file import classes_for, find_run
+from fastconv.commands.model_file import classes_for, find_run, views_of
 
 
 def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
@@ -19,11 +19,13 @@ def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
     output = Path(arguments.output)
     _check_output(output)
     found = find_run(arguments.model)
+    preset = views_of(found, arguments.tta, arguments.augment)
     channels, *size = found.image_shape
     dataset = data.load(arguments.data, size=(size[0], size[1]), channels=channels)
     classes_for(found.model, found.name, dataset)
     with CompilingNotice():
-        answers = (found.model.predict_proba if arguments.proba else found.model.predict)(dataset.images)
+        predict = found.model.predict_proba if arguments.proba else found.model.predict
+        answers = predict(dataset.images, tta=arguments.tta, augment=preset)
     replaced = ", replaced" if output.exists() else ""
     (write_probabilities if arguments.proba else data.write_submission)(output, answers)
     terminal.say(f"wrote {output}: {terminal.count(len(dataset), 'row')}{replaced}")

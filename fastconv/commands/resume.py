@@ -31,10 +31,16 @@ def options_of(folder: RunFolder, arguments: argparse.Namespace) -> argparse.Nam
         If its config.json does not say.
     """
     options = dict(_config(folder, "options"))
-    size, threads = options.get("size"), options.get("threads", 1)
-    if not isinstance(threads, int) or not isinstance(size, list | None):
+    size, threads, models = options.get("size"), options.get("threads", 1), options.get("ensemble", 1)
+    if not isinstance(threads, int) or not isinstance(models, int) or not isinstance(size, list | None):
         raise UsageError(
-            f"{folder.file(CONFIG)}: expected threads as a number and size as a list or null, got {threads!r} and {size!r}"
+            f"{folder.file(CONFIG)}: expected threads and ensemble as numbers and size as a list or null, got "
+            f"{threads!r}, {models!r} and {size!r}"
+        )
+    if models > 1 or _config(folder, "data").get("split_seed") != options.get("seed"):
+        raise UsageError(
+            f"{folder.path}: expected the run of one model, got an ensemble or a part of one, which cannot go on; the "
+            "models of it that have ended answer together as they are"
         )
     if size is not None:
         options["size"] = tuple(size)  # JSON has lists alone

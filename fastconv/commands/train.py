@@ -16,6 +16,7 @@ from fastconv.commands.interrupts import Interrupted, Interrupts
 from fastconv.commands.labels import labels_of
 from fastconv.commands.machine import describe_machine
 from fastconv.commands.model_file import check_name, new_model
+from fastconv.commands.report import after_training
 from fastconv.commands.resume import check_same, has_ended, options_of
 from fastconv.commands.warmup import compile_kernels
 from fastconv.data import Dataset
@@ -35,7 +36,7 @@ from fastconv.training import (
     fit,
 )
 from fastconv.training.callbacks import Run
-from fastconv.training.evaluation import BATCH
+from fastconv.training.evaluation import BATCH, of_probabilities
 from fastconv.training.metrics import balanced_accuracy, confusion_matrix, macro_f1, per_class, wilson_interval
 from fastconv.training.normalize import normalization_of
 from fastconv.training.progress import Progress
@@ -52,7 +53,7 @@ from fastconv.training.run_folder import (
 from fastconv_kernels.runtime import get_num_threads
 
 
-class _Job(NamedTuple):
+class Job(NamedTuple):
     """All that a run is made of, checked."""
 
     arguments: argparse.Namespace
@@ -67,48 +68,65 @@ class _Job(NamedTuple):
     held_out: NDArray[np.int64]
     test: Dataset | None
     augment: Augment | None
+    split_seed: int
+    """What the images held out follow from: the same ones for all models of an ensemble."""
+
+
+class Measured(NamedTuple):
+    """What a model, or several, made of the images held out."""
+
+    matrix: NDArray[np.int64]
+    """The confusion matrix."""
+    loss: float
 
 
 def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
     """Read, check, train, keep, report."""
     begun = None if arguments.resume is None else RunFolder.reopen(arguments.resume)
     if begun is not None:
+        arguments = options_of(begun, arguments)
         if has_ended(begun):
             return 0
-        arguments = options_of(begun, arguments)
     use_threads(arguments.threads)
     if begun is None and arguments.out is not None:
         check_free(arguments.out)  # before the data are read, which may take a while
+    if arguments.ensemble > 1 and arguments.checkpoint_every is not None:
+        raise UsageError(f"--checkpoint-every: expected one model, got --ensemble {arguments.ensemble}, which --resume "
+                         "cannot go on with")  # fmt: skip
     job = _read(arguments)
+    if arguments.ensemble > 1:
+        from fastconv.commands.train_ensemble import train_ensemble  # which is made of what stands here
+
+        return train_ensemble(job, interrupts)
     folder = begun or RunFolder(arguments.out)
     try:
         if begun is None:
-            folder.write_json(CONFIG, _config(job, folder))
+            folder.write_json(CONFIG, config_of(job, folder))
         else:
             check_same(begun, job.dataset, job.test)
-        _say_job(job, folder)
-        _compile(job)
-        history = _fit(job, folder, interrupts)
+        say_job(job, folder)
+        compile_job(job)
+        history = fit_job(job, folder, interrupts, Checkpoint(folder.file(CHECKPOINT), arguments.checkpoint_every))
     except Interrupted:
         if begun is None and not any(folder.file(name).exists() for name in (MODEL, CHECKPOINT)):
             folder.discard()
         raise
-    matrix = _finish(job, folder, history, interrupts)
-    _report(job, folder, matrix, interrupts)
+    measured = _finish(job, folder, history, interrupts)
     if interrupts.exit_code is None:
-        folder.file(CHECKPOINT).unlink(missing_ok=True)  # last: until then, --resume ends what is left to do
+        folder.file(CHECKPOINT).unlink(missing_ok=True)  # only now: until then, --resume ends what is left to do
+    _report(job, folder, measured, interrupts)
     return interrupts.exit_code or 0
 
 
 # ------------------------------------------------------------------------------------------------------ before training
 
 
-def _read(arguments: argparse.Namespace) -> _Job:
+def _read(arguments: argparse.Namespace) -> Job:
     """Read all files and check that everything fits together."""
-    how = arguments.lr, arguments.weight_decay, arguments.decay, arguments.clip
-    optimizer, schedule = optim.by_name(arguments.optimizer, *how), schedules.by_name(arguments.schedule)
+    optimizer, schedule, ema = recipe_of(arguments)
     loss = CrossEntropyLoss(arguments.loss_smoothing)
-    ema = None if arguments.ema is None else EMA(arguments.ema)
+    if arguments.tta > 1 and arguments.augment is None:
+        raise UsageError(f"--tta {arguments.tta}: expected --augment with it, whose milder form the views undergo")
     for option, given in (("--early-stop", arguments.early_stop), ("--schedule plateau", _is_plateau(arguments))):
         if given and not arguments.val:
             raise UsageError(f"{option}: expected images to measure on, got --val 0; hold some out, such as --val 0.1")
@@ -131,7 +149,28 @@ def _read(arguments: argparse.Namespace) -> _Job:
     options = augment.chosen("train", arguments.augment)
     train, held_out = data.split(len(dataset), arguments.val, arguments.seed, labels if arguments.stratify else None)
     model.normalization = normalization_of(dataset.images, train)
-    return _Job(arguments, model, loss, optimizer, schedule, ema, dataset, labels, train, held_out, test, options)
+    return Job(
+        arguments,
+        model,
+        loss,
+        optimizer,
+        schedule,
+        ema,
+        dataset,
+        labels,
+        train,
+        held_out,
+        test,
+        options,
+        arguments.seed,
+    )
+
+
+def recipe_of(arguments: argparse.Namespace) -> tuple[Optimizer, Schedule, EMA | None]:
+    """Return what remembers its steps, and is thus made anew for each model."""
+    how = arguments.lr, arguments.weight_decay, arguments.decay, arguments.clip
+    ema = None if arguments.ema is None else EMA(arguments.ema)
+    return optim.by_name(arguments.optimizer, *how), schedules.by_name(arguments.schedule), ema
 
 
 def _is_plateau(arguments: argparse.Namespace) -> bool:
@@ -166,7 +205,7 @@ def _size(dataset: Dataset) -> str:
     return "x".join(map(str, dataset.images.shape[1:]))
 
 
-def _config(job: _Job, folder: RunFolder) -> dict[str, Any]:
+def config_of(job: Job, folder: RunFolder) -> dict[str, Any]:
     """Return what another person needs to repeat the run."""
     optimizer = {name: value for name, value in vars(job.optimizer).items() if not name.startswith("_")}
     options = vars(job.arguments) | {"lr": job.optimizer.lr, "threads": get_num_threads(), "out": str(folder.path)}
@@ -186,12 +225,14 @@ def _config(job: _Job, folder: RunFolder) -> dict[str, Any]:
             "class_names": job.dataset.classes,
             "train": len(job.train),
             "validation": len(job.held_out),
+            "split_seed": job.split_seed,
         },
         "test": job.test and {"source": job.test.source, "sha256": job.test.sha256(), "images": len(job.test)},
     }
 
 
-def _say_job(job: _Job, folder: RunFolder) -> None:
+def say_job(job: Job, folder: RunFolder) -> None:
+    """Say what is trained on what, and where it is kept."""
     parts = f"{len(job.train):,} train / {len(job.held_out):,} validation, {job.dataset.num_classes} classes"
     augmented = f", augmented as {job.arguments.augment}" if job.augment else ""
     terminal.say(f"data   {job.dataset.source}: {parts}{augmented}")
@@ -201,13 +242,15 @@ def _say_job(job: _Job, folder: RunFolder) -> None:
     terminal.say(f"run    {folder.path}{', which goes on' if folder.resumed else ''}")
 
 
-def _compile(job: _Job) -> None:
+def compile_job(job: Job) -> None:
     """Compile what the run needs before its clock starts."""
     shape, step, n = job.dataset.images.shape[1:], job.arguments.batch_size, len(job.train)
     predicted = [size for part in (job.held_out, job.test or ()) for size in (min(BATCH, len(part)), len(part) % BATCH)]
     with CompilingNotice():
         trained = min(step, n), n % step
         compile_kernels(job.model, shape, job.optimizer, trained, predicted, job.loss, job.ema, job.augment)
+        if job.arguments.tta > 1 or job.arguments.ensemble > 1:
+            probabilities(job, job.dataset.images[:BATCH])
 
 
 # ------------------------------------------------------------------------------------------------------------- training
@@ -226,9 +269,12 @@ class _StopInOrder(Callback):
             run.stop = True
 
         self._interrupts.stop_with(stop)
+        if self._interrupts.exit_code is not None:  # it came when another model of an ensemble had been trained
+            stop()
 
 
-def _fit(job: _Job, folder: RunFolder, interrupts: Interrupts) -> History:
+def fit_job(job: Job, folder: RunFolder, interrupts: Interrupts, checkpoint: Checkpoint | None = None) -> History:
+    """Train the job's model and record it in the folder; the first Ctrl-C ends it in order."""
     patience, budget = job.arguments.early_stop, job.arguments.time_budget
     best = KeepBest() if patience is None else EarlyStopping(patience, "val_acc")
     callbacks: list[Callback] = [_StopInOrder(interrupts), best, Recorder(folder, best)]
@@ -252,7 +298,8 @@ def _fit(job: _Job, folder: RunFolder, interrupts: Interrupts) -> History:
                 verbose=False,
                 augment=job.augment,
                 stratify=job.arguments.stratify,
-                checkpoint=Checkpoint(folder.file(CHECKPOINT), job.arguments.checkpoint_every),
+                split_seed=job.split_seed,
+                checkpoint=checkpoint,
                 resume=folder.resumed,
             )
     except TrainingError as error:
@@ -265,51 +312,91 @@ def _fit(job: _Job, folder: RunFolder, interrupts: Interrupts) -> History:
 # ------------------------------------------------------------------------------------------------------- after training
 
 
-def _finish(job: _Job, folder: RunFolder, history: History, interrupts: Interrupts) -> NDArray[np.int64] | None:
-    """Write model, metrics and submission; return the confusion matrix of the images held out, if any were."""
+def _finish(job: Job, folder: RunFolder, history: History, interrupts: Interrupts) -> Measured | None:
+    """Write model, metrics and submission; return what became of the images held out, if any were."""
     folder.save(job.model)
-    matrix, loss = None, None
-    if len(job.held_out):
-        images, labels = job.dataset.images[job.held_out], job.labels[job.held_out]
-        matrix = confusion_matrix(labels, job.model.predict(images), job.dataset.num_classes)
-        loss = evaluate(job.model, images, labels, loss=job.loss)["loss"]
-    folder.write_json(METRICS, _metrics(job, history, matrix, loss, interrupts))
+    measured = _measure(job)
+    folder.write_json(METRICS, metrics_of(measured, training_of(history, interrupts)))
     if job.test is not None and interrupts.exit_code is None:
-        data.write_submission(folder.file(SUBMISSION), job.model.predict(job.test.images))
-    return matrix
+        answers = job.model.predict(job.test.images, tta=job.arguments.tta, augment=views_preset(job))
+        data.write_submission(folder.file(SUBMISSION), answers)
+    return measured
 
 
-def _metrics(
-    job: _Job, history: History, matrix: NDArray[np.int64] | None, loss: float | None, interrupts: Interrupts
-) -> dict[str, Any]:
+def _measure(job: Job) -> Measured | None:
+    if not len(job.held_out):
+        return None
+    images, labels = job.dataset.images[job.held_out], job.labels[job.held_out]
+    if job.arguments.tta > 1:
+        return by_probabilities(job, probabilities(job, images))
+    matrix = confusion_matrix(labels, job.model.predict(images), job.dataset.num_classes)
+    return Measured(matrix, evaluate(job.model, images, labels, loss=job.loss)["loss"])
+
+
+def views_preset(job: Job) -> str | None:
+    """Return the preset of the views, if there are any."""
+    return job.arguments.augment if job.arguments.tta > 1 else None
+
+
+def probabilities(job: Job, images: NDArray[np.uint8]) -> NDArray[np.floating]:
+    """Return those of the job's model."""
+    return job.model.predict_proba(images, tta=job.arguments.tta, augment=views_preset(job))
+
+
+def by_probabilities(job: Job, p: NDArray[np.floating]) -> Measured:
+    """Return what was made of the images held out, from their probabilities."""
+    labels = job.labels[job.held_out]
+    matrix = confusion_matrix(labels, p.argmax(axis=1), job.dataset.num_classes)
+    return Measured(matrix, of_probabilities(p, labels, job.loss)["loss"])
+
+
+def training_of(history: History, interrupts: Interrupts) -> dict[str, Any]:
+    """Return the figures of one model's training for metrics.json."""
     best = history.best
+    return {
+        "epochs": len(history),
+        "best_epoch": best and best["epoch"],
+        "stopped": history.stopped,
+        "interrupted": interrupts.exit_code is not None,
+    }
+
+
+def metrics_of(measured: Measured | None, training: dict[str, Any]) -> dict[str, Any]:
+    """Return what metrics.json holds: figures of the images held out, around those of training."""
+    matrix = None if measured is None else measured.matrix
     return {
         "val_accuracy": None if matrix is None else int(matrix.trace()) / int(matrix.sum()),
         "interval95": None if matrix is None else wilson_interval(int(matrix.trace()), int(matrix.sum())),
         "balanced_accuracy": None if matrix is None else balanced_accuracy(matrix),
         "macro_f1": None if matrix is None else macro_f1(matrix),
-        "val_loss": loss,
-        "epochs": len(history),
-        "best_epoch": best and best["epoch"],
-        "stopped": history.stopped,
-        "interrupted": interrupts.exit_code is not None,
+        "val_loss": None if measured is None else measured.loss,
+        **training,
         "per_class": None if matrix is None else per_class(matrix),
         "confusion_matrix": None if matrix is None else matrix.tolist(),
     }
 
 
-def _report(job: _Job, folder: RunFolder, matrix: NDArray[np.int64] | None, interrupts: Interrupts) -> None:
+def _report(job: Job, folder: RunFolder, measured: Measured | None, interrupts: Interrupts) -> None:
     if interrupts.exit_code is not None:
         terminal.say(f"interrupted: what was best so far is kept in {folder.path}")
         terminal.say(f"go on  {quoted('fastconv', 'train', '--resume', folder.path)}", wrap=False)
-    if matrix is None:
+    if measured is None:
         terminal.say("no validation (--val 0): the last weights are kept")
     else:
-        say_accuracy("val accuracy", matrix)
+        views = f" with {job.arguments.tta} views" if job.arguments.tta > 1 else ""
+        say_accuracy(f"val accuracy{views}", measured.matrix)
+    if job.arguments.report:
+        after_training(folder.path, job.model, job.dataset, job.train, job.held_out, interrupts)
+    say_files(job, folder)
+
+
+def say_files(job: Job, folder: RunFolder) -> None:
+    """Say where the submission is, or how to get one."""
     submission = folder.file(SUBMISSION)
     if submission.exists() and job.test is not None:
         terminal.say(f"wrote  {submission}: {terminal.count(len(job.test), 'row')}")
     else:
         terminal.say(f"run    {folder.path}")
         test = job.arguments.test or "test.csv"
-        terminal.say(f"next   {quoted('fastconv', 'predict', folder.path, test, '-o', SUBMISSION)}", wrap=False)
+        views = ("--tta", str(job.arguments.tta)) if job.arguments.tta > 1 else ()
+        terminal.say(f"next   {quoted('fastconv', 'predict', folder.path, test, '-o', SUBMISSION, *views)}", wrap=False)

@@ -15,6 +15,7 @@ from fastconv.shapes import Shape, ShapeError
 from fastconv_kernels import memory
 from fastconv_kernels.bias import sum_shares
 from fastconv_kernels.many import Many
+from fastconv_kernels.pieces import Spread
 
 
 class Parameter:
@@ -117,11 +118,18 @@ class Workspace:
         That of the layer before, if it applies a ReLU whose gradient, and the bias's, this layer is to compute.
     gated : bool
         Whether the layer behind does so.
+    may_stay : bool
+        Whether the layer may leave few images in pieces (kernels/fastconv_kernels/pieces.py).
+    came, left : Spread or None
+        How the images lie that come in pieces, and, if ``plan`` says so, those that are left so; None for one a lane.
     """
 
     relu: bool = False
     gates: "Workspace | None" = None
     gated: bool = False
+    may_stay: bool = False
+    came: Spread | None = None
+    left: Spread | None = None
 
     def __init__(self, dtype: np.typing.DTypeLike) -> None:
         self.dtype = np.dtype(dtype)
@@ -159,9 +167,11 @@ class Workspace:
         if self._sums is not None:
             sum_shares(*self._sums.table, len(self._shares[0][0]))
 
-    def empty(self, shape: Shape) -> Blocks:
-        """Return uninitialised lane blocks for a batch of this outside shape."""
-        return blocks.empty(shape, self.dtype)
+    def empty(self, shape: Shape, spread: Spread | None = None) -> Blocks:
+        """Return uninitialised lane blocks for a batch of this outside shape, in such pieces if any."""
+        return (
+            blocks.empty(shape, self.dtype) if spread is None else Blocks(spread.empty(shape[1], self.dtype), shape[0])
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_sums": None}  # which holds addresses
@@ -184,6 +194,9 @@ class Layer:
     fuses_relu: ClassVar[bool] = False
     """Whether the layer heeds ``work.relu``."""
 
+    knows_pieces: ClassVar[bool] = False
+    """Whether ``takes_pieces`` may say yes."""
+
     dtype: np.dtype = np.dtype(np.float32)
     """What the layer computes in."""
 
@@ -203,6 +216,10 @@ class Layer:
             If the layer cannot take such an input; the message has the numbers.
         """
         raise TypeError(f"{type(self).__name__} does not say how to plan: override plan(shape, work)")
+
+    def takes_pieces(self, shape: Shape, came: Spread) -> bool:
+        """Whether images of this shape may come in these pieces, ``work.came``."""
+        return False
 
     def forward_blocks(self, x: Blocks, work: Workspace, training: bool) -> Blocks:
         """Return the output; while ``training``, keep in ``work`` what ``backward_blocks`` needs.

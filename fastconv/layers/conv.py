@@ -12,6 +12,7 @@ from fastconv.shapes import Pair, Shape, ShapeError, Sides, choice, padding_side
 from fastconv_kernels import convolution
 from fastconv_kernels.bias import bias_backward
 from fastconv_kernels.padding import Padding
+from fastconv_kernels.pieces import Spread
 
 Padded = int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]] | str
 """'same', 'valid', a number, (vertical, horizontal) or ((above, below), (left, right))."""
@@ -57,19 +58,19 @@ class Convolution(Layer):
         operation = type(self).__name__.lower()
         _, stride, sides, dilation = self.how
         out = shapes.conv2d(shape, self.filters, stride, sides, dilation, self.groups, operation)
-        work.y, work.dx = work.empty(out), work.empty(shape)
         work.around = None
+        work.dx = work.empty(shape, work.came)
         if self.padding_mode != "zeros" and sides != ((0, 0), (0, 0)):
             whole = shapes.padded(operation, shape, sides, self.padding_mode)
             work.around = Padding(shape[2:], sides, self.padding_mode, 0, work.dtype)
             work.padded, work.dpadded = work.empty(whole), work.empty(whole)
             shape, sides = whole, ((0, 0), (0, 0))
-        before = sides[0][0], sides[1][0]
-        geometry = convolution.Geometry(
-            self.filters, shape[2:], out[2:], stride, before, dilation, self.groups, work.dtype
-        )
-        work.forward = convolution.forward(geometry, shape[0])
-        work.backward = convolution.backward(geometry, shape[0], work.forward)
+        geometry = self._geometry(shape, out, sides, work.dtype)
+        work.left = convolution.stays_in_pieces(geometry, shape[0]) if work.may_stay and self.knows_pieces else None
+        work.y = work.empty(out, work.left)
+        pieces = work.came, work.left is not None
+        work.forward = convolution.forward(geometry, shape[0], *pieces)
+        work.backward = convolution.backward(geometry, shape[0], work.forward, *pieces)
         count = work.y.array.shape[0]
         work.no_bias = np.zeros(self.out_channels, work.dtype)
         work.weight_shares = work.shares(self.weight, count)
@@ -77,6 +78,11 @@ class Convolution(Layer):
             work.shares(self.bias, count) if self.bias else np.empty((count, self.out_channels), work.dtype)
         )
         return out
+
+    def _geometry(self, shape: Shape, out: Shape, sides: Sides, dtype: np.dtype) -> convolution.Geometry:
+        _, stride, _, dilation = self.how
+        before = sides[0][0], sides[1][0]
+        return convolution.Geometry(self.filters, shape[2:], out[2:], stride, before, dilation, self.groups, dtype)
 
     def forward_blocks(self, x: Blocks, work: Workspace, training: bool) -> Blocks:
         """Write equation (1), through ReLU if one follows, into the workspace."""
@@ -152,6 +158,8 @@ class Conv2d(Convolution):
         If the arguments do not fit together.
     """
 
+    knows_pieces = True
+
     def __init__(
         self,
         in_channels: int,
@@ -173,6 +181,14 @@ class Conv2d(Convolution):
         self.padding = padding if isinstance(padding, str) else (sides[0][0], sides[1][0]) if alike else sides
         how = How(self.kernel_size, self.stride, sides, self.dilation)
         super().__init__(in_channels, out_channels, how, groups, bias, padding_mode, init)
+
+    def takes_pieces(self, shape: Shape, came: Spread) -> bool:
+        """Whether it would be computed in pieces anyway."""
+        _, stride, sides, dilation = self.how
+        if self.padding_mode != "zeros" and sides != ((0, 0), (0, 0)):
+            return False
+        out = shapes.conv2d(shape, self.filters, stride, sides, dilation, self.groups)
+        return convolution.stays_in_pieces(self._geometry(shape, out, sides, self.dtype), shape[0]) is not None
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

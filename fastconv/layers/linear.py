@@ -82,7 +82,7 @@ class Linear(Layer):
         """Write equations (13) and (14) into the gradients and return (12)."""
         if work.relu or self.bias:
             bias_backward(planes(dy.array), planes(work.y.array), work.relu, work.bias_shares)
-        work.matrix.backward_weight(dy.array, work.x.array, self.weight.grad)
+        work.matrix.backward_weight(dy.array, work.x.array, work.x.n, self.weight.grad)
         work.sum_shares()
         if not need_dx:
             return None

@@ -9,10 +9,13 @@ from fastconv.blocks import Blocks
 from fastconv.layers.base import Layer, Workspace
 from fastconv.shapes import Shape, pair
 from fastconv_kernels import pool2d
+from fastconv_kernels.pieces import Spread
 
 
 class _Pool2d(Layer):
     """What both poolings share: the window's geometry."""
+
+    knows_pieces = True
 
     def __init__(
         self,
@@ -39,8 +42,18 @@ class _Pool2d(Layer):
     def plan(self, shape: Shape, work: Workspace) -> Shape:
         """Check the input's shape; see ``Layer.plan``."""
         out = shapes.pool2d(type(self).__name__, shape, self.kernel_size, self.stride, self.padding, self.ceil_mode)
-        work.y, work.dx = work.empty(out), work.empty(shape)
+        work.left = work.came and work.came.pooled(self.kernel_size, out[2:])
+        work.y, work.dx = work.empty(out, work.left), work.empty(shape, work.came)
         return out
+
+    def takes_pieces(self, shape: Shape, came: Spread) -> bool:
+        """Whether every window lies within a piece."""
+        return (
+            self.stride == self.kernel_size
+            and self.padding == (0, 0)
+            and not self.ceil_mode
+            and (came.pooled(self.kernel_size, came.size) is not None)
+        )
 
 
 class MaxPool2d(_Pool2d):
@@ -66,10 +79,11 @@ class MaxPool2d(_Pool2d):
     def plan(self, shape: Shape, work: Workspace) -> Shape:
         """Check the input's shape; see ``Layer.plan``."""
         out = super().plan(shape, work)
-        work.place = work.empty(out).array
+        work.place = work.empty(out, work.left).array
         work.no_shares = np.empty((0, 0), work.dtype)
         along_rows = self.kernel_size[1], self.stride[1], self.padding[1]
-        work.forward = pool2d.max_pool2d_forward(pool2d.windows_together(shape[3], out[3], *along_rows))
+        width, columns = work.dx.array.shape[3], work.y.array.shape[3]
+        work.forward = pool2d.max_pool2d_forward(pool2d.windows_together(width, columns, *along_rows))
         return out
 
     def forward_blocks(self, x: Blocks, work: Workspace, training: bool) -> Blocks:

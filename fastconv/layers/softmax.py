@@ -1,9 +1,31 @@
 """Softmax and its logarithm.  Their loops are in kernels/fastconv_kernels/loss.py."""
 
-from fastconv.blocks import Blocks, planes
+import numpy as np
+
+from fastconv.blocks import Blocks
 from fastconv.layers.base import Layer, Workspace
 from fastconv.shapes import Shape
-from fastconv_kernels import loss
+from fastconv_kernels import loss, memory
+from fastconv_kernels.tile import LANES
+
+
+def _channels(array: np.ndarray) -> np.ndarray:
+    """View (B, C, ..., 16) as (B, C, elements)."""
+    return array.reshape(*array.shape[:2], -1)
+
+
+def _scratch() -> np.ndarray:
+    return memory.scratch((2 * loss.STRIP * LANES,), np.float64)
+
+
+def write_softmax(x: Blocks, y: Blocks, take_log: bool = False) -> None:
+    """Write equation (17) of docs/backprop.md, or (19) if ``take_log``, into ``y``."""
+    loss.softmax_forward(_channels(x.array), _channels(y.array), take_log, _scratch())
+
+
+def write_softmax_gradient(dy: Blocks, y: Blocks, dx: Blocks) -> None:
+    """Write equation (18) of docs/backprop.md into ``dx``."""
+    loss.softmax_backward(_channels(dy.array), _channels(y.array), _channels(dx.array), _scratch())
 
 
 class Softmax(Layer):
@@ -20,12 +42,12 @@ class Softmax(Layer):
 
     def forward_blocks(self, x: Blocks, work: Workspace, training: bool) -> Blocks:
         """Write equation (17)."""
-        loss.softmax_forward(planes(x.array), planes(work.y.array), False)
+        write_softmax(x, work.y)
         return work.y
 
     def backward_blocks(self, dy: Blocks, work: Workspace, need_dx: bool) -> Blocks | None:
         """Return equation (18)."""
-        loss.softmax_backward(planes(dy.array), planes(work.y.array), planes(work.dx.array))
+        write_softmax_gradient(dy, work.y, work.dx)
         return work.dx
 
 
@@ -42,10 +64,11 @@ class LogSoftmax(Layer):
 
     def forward_blocks(self, x: Blocks, work: Workspace, training: bool) -> Blocks:
         """Write equation (19)."""
-        loss.softmax_forward(planes(x.array), planes(work.y.array), True)
+        write_softmax(x, work.y, take_log=True)
         return work.y
 
     def backward_blocks(self, dy: Blocks, work: Workspace, need_dx: bool) -> Blocks | None:
         """Return equation (59)."""
-        loss.log_softmax_backward(planes(dy.array), planes(work.y.array), dy.n, planes(work.dx.array))
+        arrays = _channels(dy.array), _channels(work.y.array), dy.n, _channels(work.dx.array)
+        loss.log_softmax_backward(*arrays, _scratch())
         return work.dx

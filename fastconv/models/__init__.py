@@ -1,23 +1,30 @@
 """Ready-made networks: functions that return a model, and a list of them by name."""
 
 import inspect
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fastconv.models.digitnet import digitnet as digitnet
-from fastconv.models.lenet import lenet5 as lenet5
-from fastconv.models.lenet import lenet_seed as lenet_seed
-from fastconv.models.mobilenet import mobilenet_small as mobilenet_small
-from fastconv.models.resnet import resnet20 as resnet20
-from fastconv.models.resnet import resnet32 as resnet32
-from fastconv.models.resnet import resnet56 as resnet56
-from fastconv.models.vgg import vgg_small as vgg_small
-from fastconv.sequential import Sequential
+from fastconv.lazy import lazily
 
-_BY_NAME: dict[str, Callable[..., Sequential]] = {
-    f.__name__: f for f in (lenet5, lenet_seed, digitnet, vgg_small, resnet20, resnet32, resnet56, mobilenet_small)
+if TYPE_CHECKING:
+    from fastconv.models.lenet import lenet5 as lenet5
+    from fastconv.models.lenet import lenet_seed as lenet_seed
+    from fastconv.models.mobilenet import mobilenet_small as mobilenet_small
+    from fastconv.models.resnet import resnet20 as resnet20
+    from fastconv.models.resnet import resnet32 as resnet32
+    from fastconv.models.resnet import resnet56 as resnet56
+    from fastconv.models.vgg import digitnet as digitnet
+    from fastconv.models.vgg import vgg_small as vgg_small
+    from fastconv.sequential import Sequential
+
+_NAMES = {
+    "fastconv.models.lenet": ("lenet5", "lenet_seed"),
+    "fastconv.models.vgg": ("digitnet", "vgg_small"),
+    "fastconv.models.resnet": ("resnet20", "resnet32", "resnet56"),
+    "fastconv.models.mobilenet": ("mobilenet_small",),
 }
-NAMES = tuple(_BY_NAME)
+__getattr__, __dir__, __all__ = lazily(__name__, _NAMES)
+NAMES = tuple(__all__)
+__all__ += ["NAMES", "create", "create_for", "list_models"]
 
 
 def list_models() -> tuple[str, ...]:
@@ -25,7 +32,7 @@ def list_models() -> tuple[str, ...]:
     return NAMES
 
 
-def create(name: str, **options: Any) -> Sequential:
+def create(name: str, **options: Any) -> "Sequential":
     """Return the model of that name.
 
     Parameters
@@ -41,16 +48,17 @@ def create(name: str, **options: Any) -> Sequential:
     TypeError
         If the model has no such option; the message names those it has.
     """
-    if name not in _BY_NAME:
+    if name not in NAMES:
         raise ValueError(f"model: expected one of {', '.join(NAMES)}, got {name!r}")
-    known = inspect.signature(_BY_NAME[name]).parameters
+    make = __getattr__(name)
+    known = inspect.signature(make).parameters
     for option in options:
         if option not in known:
             raise TypeError(f"{name}: expected options among {', '.join(known)}, got {option!r}")
-    return _BY_NAME[name](**options)
+    return make(**options)
 
 
-def create_for(name: str, image_shape: tuple[int, ...], num_classes: int, seed: int = 0) -> Sequential:
+def create_for(name: str, image_shape: tuple[int, ...], num_classes: int, seed: int = 0) -> "Sequential":
     """Return the model of that name for images of shape (C, H, W).
 
     Raises
@@ -60,7 +68,7 @@ def create_for(name: str, image_shape: tuple[int, ...], num_classes: int, seed: 
     """
     channels, height, width = image_shape
     options: dict[str, Any] = {"in_channels": channels, "num_classes": num_classes, "seed": seed}
-    if name in _BY_NAME and "image_size" in inspect.signature(_BY_NAME[name]).parameters:
+    if name in NAMES and "image_size" in inspect.signature(__getattr__(name)).parameters:
         if height != width:
             raise ValueError(f"{name}: expected square images, got {height}x{width}")
         options["image_size"] = height

@@ -33,6 +33,30 @@ def evaluate(
     return {"loss": value, "accuracy": accuracy or 0.0}
 
 
+def of_probabilities(p: np.ndarray, y: np.ndarray, loss: Loss | None = None) -> dict[str, float]:
+    """Return {"loss": mean cross-entropy, "accuracy": fraction right} of probabilities that are already there.
+
+    Parameters
+    ----------
+    p : float[N, classes]
+    y : int[N]
+    loss : Loss, optional
+        What takes the cross-entropy's place; it gets log p as logits.
+
+    Raises
+    ------
+    ValueError
+        If there are no images, or a label is out of range.
+    """
+    if p.shape[0] == 0:
+        raise ValueError(f"evaluate: expected at least one image, got probabilities of shape {p.shape}")
+    loss = CrossEntropyLoss() if loss is None else loss
+    target = loss.check_target(y, p.shape)
+    packed = blocks.pack(p.astype(np.float32), blocks.empty(p.shape, np.float32))
+    value = loss.of_blocks(_logarithm(packed), target).value
+    return {"loss": value, "accuracy": float((p.argmax(axis=1) == target).mean())}
+
+
 def measure(
     model: Sequential,
     loss: Loss,

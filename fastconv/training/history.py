@@ -41,6 +41,18 @@ class History(list[Record]):
         return [record[name] for record in self]
 
     @property
+    def seconds(self) -> float:
+        """How long training took, without evaluation."""
+        return self[-1]["time"] if self else 0.0
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Over all epochs; None if none has ended."""
+        ends = [0.0, *(record["time"] for record in self)]
+        seen = sum(r["images_per_s"] * (r["time"] - before) for r, before in zip(self, ends, strict=False))
+        return seen / self.seconds if self.seconds else None
+
+    @property
     def best(self) -> Record | None:
         """The record with the highest validation accuracy, the first of equal ones; None without validation."""
         measured = [record for record in self if record["val_acc"] is not None]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastconv import optim
+from fastconv import optim, plots
 from fastconv.data import permutation
 from fastconv.losses import CrossEntropyLoss, Loss
 from fastconv.optim import Optimizer
@@ -32,31 +32,14 @@ class RateTest(NamedTuple):
     """Where the running mean falls most steeply, both by their logarithms."""
 
     def plot(self, path: str | os.PathLike[str]) -> None:
-        """Draw losses over rates into a file; the name's ending says of what kind.
+        """Draw losses over rates into a file, by ``plots.rates``; the name's ending says of what kind.
 
         Raises
         ------
         ImportError
             If matplotlib is not installed; the message says how to install it.
         """
-        try:
-            from matplotlib.figure import Figure
-        except ModuleNotFoundError as error:
-            raise ImportError('plots need matplotlib, which comes with: pip install "fastconv[plot]"') from error
-        figure = Figure(figsize=(7, 4), layout="constrained")
-        axes = figure.subplots()
-        axes.plot(self.rates, self.losses, color="0.8", label="loss")
-        axes.plot(self.rates, self.smoothed, color="C0", label="running mean")
-        axes.axvline(self.suggestion, color="C1", linestyle="--", label=f"suggestion {self.suggestion:.2g}")
-        axes.set(xscale="log", xlabel="learning rate", ylabel="loss", ylim=_visible(self))
-        axes.legend()
-        figure.savefig(path)
-
-
-def _visible(found: RateTest) -> tuple[float, float]:
-    """Return an axis that does not follow the explosion at the end."""
-    low, begun = min(found.losses), found.smoothed[0]
-    return low - 0.05 * (begun - low) - 1e-9, begun + 0.5 * (begun - low) + 1e-9
+        plots.rates(self).savefig(path)
 
 
 def lr_find(

@@ -8,6 +8,7 @@ What a clock says is in ``timing.csv`` alone, so that model, results and metrics
 the same options, and in one that was interrupted.
 """
 
+import csv
 import json
 import os
 import weakref
@@ -18,7 +19,7 @@ from typing import Any, Self
 from fastconv import atomic, io
 from fastconv.sequential import Sequential
 from fastconv.training.callbacks import Callback, KeepBest, Run
-from fastconv.training.history import Record
+from fastconv.training.history import History, Record
 
 try:
     import fcntl
@@ -26,9 +27,9 @@ except ImportError:  # Windows
     fcntl = None
 
 CONFIG, RESULTS, METRICS = "config.json", "results.csv", "metrics.json"
-MODEL, SUBMISSION = "model.safetensors", "submission.csv"
+MODEL, SUBMISSION, REPORT = "model.safetensors", "submission.csv", "report.html"
 TIMING, CHECKPOINT = "timing.csv", "checkpoint.safetensors"
-_RESULTS = {
+EPOCHS = {
     "epoch": "{:d}",
     "train_loss": "{:.6g}",
     "train_acc": "{:.6g}",
@@ -36,8 +37,9 @@ _RESULTS = {
     "val_acc": "{:.6g}",
     "lr": "{:.6g}",
 }
-_TIMING = {"epoch": "{:d}", "time": "{:.3f}", "images_per_s": "{:.0f}"}
-_TABLES = {RESULTS: _RESULTS, TIMING: _TIMING}
+"""The columns of ``results.csv`` and how they are written."""
+TIMES = {"epoch": "{:d}", "time": "{:.3f}", "images_per_s": "{:.0f}"}
+"""Those of ``timing.csv``."""
 
 
 class RunFolderError(ValueError):
@@ -49,11 +51,46 @@ def check_free(folder: str | os.PathLike[str]) -> None:
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise RunFolderError(f"{folder}: expected a folder for the run, got a file; name another with --out")
-    for name in (CONFIG, RESULTS, METRICS, MODEL, SUBMISSION, CHECKPOINT, TIMING):
+    for name in (CONFIG, RESULTS, METRICS, MODEL, SUBMISSION, REPORT, CHECKPOINT, TIMING):
         if (folder / name).exists():
             raise RunFolderError(
                 f"{folder}: already holds a run ({name}), which is never overwritten; name another with --out"
             )
+
+
+def read_results(path: str | os.PathLike[str]) -> History:
+    """Return the epochs of a ``results.csv`` and of the ``timing.csv`` beside it.
+
+    Raises
+    ------
+    RunFolderError
+        If it is no such file, or one of them is damaged.
+    OSError
+        If one cannot be read.
+    """
+    path = Path(path)
+    figures, times = _rows(path, EPOCHS), _rows(path.with_name(TIMING), TIMES)
+    history = History()
+    for figure, time in zip(figures, times, strict=False):
+        history.append(Record(**time | figure))  # pyright: ignore[reportArgumentType]
+    return history
+
+
+def _rows(path: Path, columns: Mapping[str, str]) -> list[dict[str, float | None]]:
+    """Return the rows of a table; errors as in ``read_results``."""
+    with path.open(encoding="ascii", errors="replace", newline="") as file:
+        rows = list(csv.reader(file))
+    try:
+        if rows[:1] != [list(columns)]:
+            raise ValueError(f"the header {','.join(columns)}, got {','.join(*rows[:1])!r}")
+        found: list[dict[str, float | None]] = []
+        for row in rows[1:]:
+            cells = dict(zip(columns, row, strict=True))
+            values = {name: None if cell == "" else float(cell) for name, cell in cells.items()}
+            found.append(values | {"epoch": int(cells["epoch"])})
+    except (ValueError, TypeError) as error:
+        raise RunFolderError(f"{path}: the file is damaged, or no run's {path.name}: {error}") from error
+    return found
 
 
 class RunFolder:
@@ -63,6 +100,8 @@ class RunFolder:
     ----------
     out : path, optional
         Created with its parents if need be.  By default the next free one of ``runs/train-001``, ``-002`` ...
+    columns : dict of str
+        Of ``results.csv``, and how each is written, where it is not those of epochs.
 
     Attributes
     ----------
@@ -78,14 +117,16 @@ class RunFolder:
 
     resumed = False
 
-    def __init__(self, out: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, out: str | os.PathLike[str] | None = None, columns: Mapping[str, str] | None = None) -> None:
+        # The times first: a process that is killed between two rows leaves one too many there, which nobody reads.
+        self._tables = {TIMING: TIMES, RESULTS: EPOCHS} if columns is None else {RESULTS: columns}
         wanted = Path("runs") if out is None else Path(out)
         try:
             self.path, self._is_new = _next_free(wanted) if out is None else _make(wanted)
             # Whoever creates this file owns the folder, should two runs be started into it at once.
-            for name in _TABLES:
+            for name, formats in self._tables.items():
                 with (self.path / name).open("xb") as file:
-                    file.write(_line(_TABLES[name]))
+                    file.write(_line(formats))
             self._lock()
         except FileExistsError:
             check_free(wanted)
@@ -107,6 +148,7 @@ class RunFolder:
         """
         folder = cls.__new__(cls)
         folder.path, folder._is_new, folder.resumed = Path(path), False, True
+        folder._tables = {TIMING: TIMES, RESULTS: EPOCHS}
         if not folder.path.is_dir():
             raise RunFolderError(f"{path}: there is no such run; name a run's folder, such as runs/train-001")
         if not folder.file(CONFIG).exists():
@@ -140,20 +182,20 @@ class RunFolder:
         """Write ``model.safetensors``."""
         io.save(model, self.path / MODEL)
 
-    def append(self, record: Record) -> None:
-        """Add one epoch to ``results.csv`` and ``timing.csv``."""
-        for name, formats in _TABLES.items():
+    def append(self, record: Record | Mapping[str, Any]) -> None:
+        """Add a row to ``results.csv``, one epoch's, and to ``timing.csv``."""
+        for name, formats in self._tables.items():
             atomic.append(self.path / name, _line(formats, record))
 
     def rewrite(self, records: Iterable[Record]) -> None:
         """Let ``results.csv`` and ``timing.csv`` hold these epochs and no others."""
-        for name, formats in _TABLES.items():
+        for name, formats in self._tables.items():
             lines = [_line(formats), *(_line(formats, record) for record in records)]
             atomic.write(self.path / name, b"".join(lines))
 
     def discard(self) -> None:
         """Remove a run that has trained nothing yet."""
-        for name in (CONFIG, *_TABLES):
+        for name in (CONFIG, *self._tables):
             (self.path / name).unlink(missing_ok=True)
         if self._is_new:
             self.path.rmdir()
@@ -187,7 +229,7 @@ class Recorder(Callback):
         self._folder.append(record)
 
 
-def _line(formats: Mapping[str, str], record: Record | None = None) -> bytes:
+def _line(formats: Mapping[str, str], record: Record | Mapping[str, Any] | None = None) -> bytes:
     """Return a row of a table; without a record its header."""
     cells = list(formats)
     if record is not None:

@@ -1,12 +1,16 @@
 """One training step: forward, loss, backward, optimiser."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from fastconv.augment import Packing
 from fastconv.blocks import pack_pixels
 from fastconv.losses import Loss, LossResult
 from fastconv.optim import Optimizer
 from fastconv.sequential import Sequential
+
+if TYPE_CHECKING:
+    from fastconv.augment import Packing
 
 
 def train_step(model: Sequential, loss: Loss, optimizer: Optimizer, x: np.ndarray, y: np.ndarray) -> float:
@@ -40,7 +44,7 @@ def checked_step(
     index: np.ndarray | None,
     target: np.ndarray,
     factor: float,
-    packing: Packing | None = None,
+    packing: "Packing | None" = None,
 ) -> LossResult:
     """Take the step on ``x[index]`` without checks; ``factor`` multiplies the learning rate, ``packing`` augments.
 

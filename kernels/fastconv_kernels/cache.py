@@ -19,9 +19,12 @@ from functools import cache
 from pathlib import Path
 
 import llvmlite
+import llvmlite.binding as llvm
 import numba
+from llvmlite import ir
 from numba.core import compiler, serialize
 from numba.core.caching import _Cache
+from numba.core.runtime import rtsys
 
 _DIGEST = hashlib.sha256().digest_size
 
@@ -83,6 +86,12 @@ def folder():
     return place
 
 
+@cache
+def _processor(codegen):
+    """Name the processor that code is compiled for; LLVM takes 0.1 ms to say."""
+    return codegen.magic_tuple()
+
+
 def _identity(function):
     """Name a function with what its closure holds: integers as they are, other functions by their own identity."""
     held = []
@@ -98,12 +107,35 @@ def symbol(function):
     return f"{function.__qualname__}_{hashlib.sha256(_identity(function).encode()).hexdigest()[:16]}"
 
 
-class KernelCache(_Cache):
-    """What a Numba dispatcher asks for compiled code, and gives it to."""
+def _to_be_called_only(state):
+    """Replace the LLVM code in a compiled function's state, which others could inline, by its entry point's name.
 
-    def __init__(self, function, dispatcher_flags):
+    Reading LLVM code takes longer than loading machine code, 2 ms a kernel.
+    """
+    (name, kind, (machine_code, _)), described, *rest = state
+    module = ir.Module(name)
+    entry = ir.Function(module, ir.FunctionType(ir.VoidType(), []), described.llvm_cpython_wrapper_name)
+    ir.IRBuilder(entry.append_basic_block()).ret_void()
+    return (name, kind, (machine_code, llvm.parse_assembly(str(module)).as_bitcode())), described, *rest
+
+
+class KernelCache(_Cache):
+    """What a Numba dispatcher asks for compiled code, and gives it to.
+
+    Parameters
+    ----------
+    function : function
+        What the compiled code follows from.
+    dispatcher_flags : str
+        How it is compiled.
+    inlined : bool
+        Whether other kernels may inline it, or Python alone calls it.
+    """
+
+    def __init__(self, function, dispatcher_flags, inlined):
         self._function = function
         self._flags = dispatcher_flags
+        self._inlined = inlined
         self._enabled = True
 
     @property
@@ -126,12 +158,14 @@ class KernelCache(_Cache):
         place = folder()
         if place is None or not self._enabled:
             return None
-        key = repr((_identity(self._function), self._flags, str(signature), codegen.magic_tuple()))
+        key = repr((_identity(self._function), self._flags, str(signature), _processor(codegen)))
         return place / f"{self._function.__name__}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.kernel"
 
     def load_overload(self, sig, target_context):
         """Return the compiled code for a signature, or None if it has to be compiled."""
-        target_context.refresh()
+        # Numba's own cache calls target_context.refresh(), which makes ready to compile: 0.1 s of a start that may
+        # compile nothing.  Code that is compiled already needs the functions of Numba's runtime alone.
+        rtsys.initialize(target_context)
         path = self._path(sig, target_context.codegen())
         if path is None:
             return None
@@ -156,7 +190,8 @@ class KernelCache(_Cache):
         path = self._path(sig, data.codegen)
         if path is None or data.library.has_dynamic_globals or data.lifted:
             return
-        payload = serialize.dumps(data._reduce())
+        state = data._reduce()
+        payload = serialize.dumps(state if self._inlined else _to_be_called_only(state))
         temporary = None
         try:
             # Several processes may compile the same kernel: each writes its own file, the last rename wins.

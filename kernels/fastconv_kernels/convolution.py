@@ -16,19 +16,30 @@ from fastconv_kernels import conv2d, depthwise, pieces, pointwise, winograd
 from fastconv_kernels.conv2d import Geometry
 from fastconv_kernels.tile import LANES
 
-__all__ = ["Geometry", "backward", "backward_filter", "backward_input", "forward"]
+__all__ = ["Geometry", "backward", "backward_filter", "backward_input", "forward", "stays_in_pieces"]
 
 
 def _special(geometry):
     return next((each for each in (depthwise, pointwise) if each.fits(geometry)), None)
 
 
-def forward(geometry, images=LANES):
-    """Return run(x, k, bias, y, relu), which writes equation (1), and max(0, that) if ``relu``, into ``y``."""
+def stays_in_pieces(geometry, images):
+    """Return how the output's images lie, a pieces.Spread, if they are better left in pieces; else None."""
+    alone = geometry.stride == (1, 1) and not _special(geometry)
+    return pieces.spread(images, geometry.output) if alone and pieces.pays(geometry, images, stays=True) else None
+
+
+def forward(geometry, images=LANES, source=None, stays=False):
+    """Return run(x, k, bias, y, relu), which writes equation (1), and max(0, that) if ``relu``, into ``y``.
+
+    The images of x lie as ``source`` says, one a lane if it is None, and those of y as ``stays_in_pieces`` says if they
+    stay so.
+    """
     if special := _special(geometry):
         return special.Forward(geometry)
     make = winograd.Forward if winograd.pays(geometry, geometry.output) else conv2d.Forward
-    return pieces.Forward(geometry, images, make) if pieces.pays(geometry, images) else make(geometry)
+    cut = source or stays or pieces.pays(geometry, images)
+    return pieces.Forward(geometry, images, make, source, stays) if cut else make(geometry)
 
 
 def backward_input(geometry, images=LANES):
@@ -38,9 +49,13 @@ def backward_input(geometry, images=LANES):
     """
     if special := _special(geometry):
         return special.BackwardInput(geometry)
-    make = winograd.BackwardInput if winograd.pays(geometry, geometry.image) else conv2d.BackwardInput
+    make = _input_kernel(geometry)
     cut = geometry.stride == (1, 1) and pieces.pays(geometry, images)
     return pieces.BackwardInput(geometry, images, make) if cut else make(geometry)
+
+
+def _input_kernel(geometry):
+    return winograd.BackwardInput if winograd.pays(geometry, geometry.image) else conv2d.BackwardInput
 
 
 def backward_filter(geometry, images=LANES):
@@ -51,16 +66,18 @@ def backward_filter(geometry, images=LANES):
     return pieces.BackwardFilter(geometry, images, make) if pieces.pays(geometry, images) else make(geometry)
 
 
-def backward(geometry, images, forward):
+def backward(geometry, images, forward, source=None, stays=False):
     """Return run(dy, x, k, shares, dx), which writes (2) into ``shares`` and, unless ``dx`` is None, (3) into ``dx``.
 
-    It follows ``forward``, which must have run on the same ``x``.
+    It follows ``forward``, which must have run on the same ``x``, and whose ``source`` and ``stays`` hold here too, of
+    dx as of x and of dy as of y.
     """
-    filters, inputs = backward_filter(geometry, images), backward_input(geometry, images)
-    if isinstance(filters, pieces.BackwardFilter) and isinstance(inputs, pieces.BackwardInput):
-        return pieces.Backward(geometry, forward, filters, inputs)
-
-    return _Each(filters, inputs)
+    if isinstance(forward, pieces.Forward) and geometry.stride == (1, 1):
+        filters = conv2d.BackwardFilter(forward.geometry)
+        cut = pieces.spread(images, geometry.output)
+        inputs = pieces.BackwardInput(geometry, images, _input_kernel(geometry), cut, source)
+        return pieces.Backward(geometry, images, forward, filters, inputs, stays)
+    return _Each(backward_filter(geometry, images), backward_input(geometry, images))
 
 
 class _Each:

@@ -15,17 +15,15 @@ Equation numbers are those of docs/backprop.md.  a is the layer's number, e its 
     f = x min(max(x + 3, 0), 6) / 6                     Hardswish                    (48)
     dw = sum of dy x where x <= 0                       PReLU's slope w, a in (41)   (49)
 
-A curve is computed in float64 whatever the arrays hold, and rounded once.  It is free of branches, so that the loop
-over elements, which lie side by side, becomes one over vectors.  A slope is that of the output where this is cheaper.
+A curve is computed in the type that the arrays hold.  It is free of branches, so that the loop over elements, which lie
+side by side, becomes one over vectors.  A slope is that of the output where this is cheaper.
 """
 
 from functools import lru_cache
 from math import pi, sqrt
 
-import numpy as np
-
 from fastconv_kernels.crew import prange
-from fastconv_kernels.exponential import exp, expm1, normal, tanh
+from fastconv_kernels.precision import alike, decay, expm1, normal, tanh
 from fastconv_kernels.runtime import kernel
 from fastconv_kernels.tile import (
     LANES,
@@ -68,7 +66,7 @@ def forward(curve):
             b, start = task // parts, task % parts * STRIP
             before, after = x[b, start : start + STRIP], y[b, start : start + STRIP]
             for k in range(after.shape[0]):
-                after[k] = curve(np.float64(before[k]), a)
+                after[k] = curve(before[k], alike(a, before[k]))
 
     return elementwise_forward
 
@@ -100,7 +98,7 @@ def backward(slope):
             known, upstream = kept[b, start : start + STRIP], dy[b, start : start + STRIP]
             out = dx[b, start : start + STRIP]
             for k in range(out.shape[0]):
-                out[k] = np.float64(upstream[k]) * slope(np.float64(known[k]), a)
+                out[k] = upstream[k] * slope(known[k], alike(a, known[k]))
             for lane in range(n - b * LANES, LANES):
                 for k in range(lane, out.shape[0], LANES):
                     out[k] = 0
@@ -114,48 +112,48 @@ def backward(slope):
 @kernel(parallel=False)
 def leaky(x, a):
     """Equation (41)."""
-    return x if x > 0.0 else a * x
+    return x if x > 0 else a * x
 
 
 @kernel(parallel=False)
 def leaky_slope(x, a):
     """Slope of equation (41) at the input; that of the left side at 0 and NaN, as in PyTorch."""
-    return 1.0 if x > 0.0 else a
+    return alike(1, x) if x > 0 else a
 
 
 @kernel(parallel=False)
 def elu(x, a):
     """Equation (42)."""
     low = a * expm1(x)
-    return low if x < 0.0 else x
+    return low if x < 0 else x
 
 
 @kernel(parallel=False)
 def elu_slope(x, a):
     """Slope of equation (42) at the input; that of the left side at 0, and NaN at NaN, as in PyTorch."""
-    low = a * exp(x)
-    return 1.0 if x > 0.0 else low
+    low = a * decay(x)
+    return alike(1, x) if x > 0 else low
 
 
 @kernel(parallel=False)
 def sigmoid(x, a):
     """Equation (43), by an exponential that cannot overflow."""
-    e = exp(-abs(x))
-    return (e if x < 0.0 else 1.0) / (1.0 + e)
+    e, one = decay(-abs(x)), alike(1, x)
+    return (e if x < 0 else one) / (one + e)
 
 
 @kernel(parallel=False)
 def sigmoid_slope(y, a):
     """Slope of equation (43) at the output."""
-    return y * (1.0 - y)
+    return y * (alike(1, y) - y)
 
 
 @kernel(parallel=False)
 def _sigmoid_and_slope(x):
     """Equation (43) and its slope at the input, which needs no difference of equals."""
-    e = exp(-abs(x))
-    part = 1.0 / (1.0 + e)
-    return (e if x < 0.0 else 1.0) * part, e * part * part
+    e, one = decay(-abs(x)), alike(1, x)
+    part = one / (one + e)
+    return (e if x < 0 else one) * part, e * part * part
 
 
 @kernel(parallel=False)
@@ -187,19 +185,22 @@ def gelu_slope(x, a):
 
 _LINE = sqrt(8.0 / pi)
 _CUBE = 0.044715
+_FLAT = 1e6
 
 
 @kernel(parallel=False)
 def gelu_tanh(x, a):
     """Equation (46)."""
-    return x * sigmoid(_LINE * (x + _CUBE * x * x * x), a)
+    return x * sigmoid(alike(_LINE, x) * (x + alike(_CUBE, x) * x * x * x), a)
 
 
 @kernel(parallel=False)
 def gelu_tanh_slope(x, a):
     """Slope of equation (46) at the input."""
-    s, bend = _sigmoid_and_slope(_LINE * (x + _CUBE * x * x * x))
-    return s + x * bend * (_LINE * (1.0 + 3.0 * _CUBE * x * x))
+    line, square, most = alike(_LINE, x), alike(_CUBE, x) * x * x, alike(_FLAT, x)
+    square = most if square > most else square  # inf times a slope of 0 would be NaN
+    s, bend = _sigmoid_and_slope(line * (x + square * x))
+    return s + x * bend * (line * (alike(1, x) + alike(3, x) * square))
 
 
 @kernel(parallel=False)
@@ -211,20 +212,22 @@ def hyperbolic(x, a):
 @kernel(parallel=False)
 def hyperbolic_slope(y, a):
     """Slope of equation (47) at the output."""
-    return 1.0 - y * y
+    one = alike(1, y)
+    return (one - y) * (one + y)
 
 
 @kernel(parallel=False)
 def hardswish(x, a):
     """Equation (48)."""
-    gate = 0.0 if x <= -3.0 else 6.0 if x >= 3.0 else x + 3.0
-    return x * gate / 6.0
+    six = alike(6, x)
+    gate = alike(0, x) if x <= -3 else six if x >= 3 else x + alike(3, x)
+    return x * gate / six
 
 
 @kernel(parallel=False)
 def hardswish_slope(x, a):
     """Slope of equation (48) at the input."""
-    return 0.0 if x <= -3.0 else 1.0 if x >= 3.0 else x / 3.0 + 0.5
+    return alike(0, x) if x <= -3 else alike(1, x) if x >= 3 else x / alike(3, x) + alike(0.5, x)
 
 
 # ------------------------------------------------------------------------------------------------------------ PReLU
@@ -248,9 +251,9 @@ def prelu_forward(crew, x, weight, y):
     for task in prange(crew, B * C):
         b, c = task // C, task % C
         before, after = x[b, c], y[b, c]
-        a = np.float64(weight[c % weight.shape[0]])
+        a = weight[c % weight.shape[0]]
         for k in range(after.shape[0]):
-            after[k] = leaky(np.float64(before[k]), a)
+            after[k] = leaky(before[k], a)
 
 
 @kernel()
@@ -278,13 +281,13 @@ def prelu_backward(crew, dy, x, weight, n, dx, shares):
     for task in prange(crew, B * P):
         b, p = task // P, task % P
         real = min(LANES, n - b * LANES)
-        a = np.float64(weight[p])
+        a = weight[p]
         nothing = zeros(x, 1, 1)
         total = zeros(x, 1, 1)
         for c in range(p * together, (p + 1) * together):
             known, upstream, out = x[b, c], dy[b, c], dx[b, c]
             for k in range(out.shape[0]):
-                out[k] = np.float64(upstream[k]) * leaky_slope(np.float64(known[k]), a)
+                out[k] = upstream[k] * leaky_slope(known[k], a)
             for k in range(0, K, LANES):
                 below = minus(nothing, rectified(minus(nothing, vectors(x, (b, c, k), 2, 1, 1))))
                 total = plus(total, times(vectors(dy, (b, c, k), 2, 1, 1), below))

@@ -136,15 +136,16 @@ def backward_weight(M, P):
     """Make the kernel of equation (13) for tiles of M outputs by 16 P inputs; J >= M and ceil(I/16) >= P."""
 
     @kernel()
-    def linear_backward_weight(crew, dy, xt, dw):
+    def linear_backward_weight(crew, dy, xt, n, dw):
         """Write equation (13) into ``dw``.
 
         Parameters
         ----------
         dy : float[B, J, 16]
-            Zero in the lanes that hold no image.
         xt : float[N, 16*ceil(I/16)]
             The input, from ``transpose_lanes``.
+        n : int
+            How many images there are; the lanes behind them are left out.
         dw : float[J, I]
             Overwritten.
 
@@ -160,7 +161,7 @@ def backward_weight(M, P):
             j, i = min(task // Q * M, J - M), min(task % Q * P, columns - P) * LANES
             acc = zeros(dy, M, P)
             for b in range(B):
-                for lane in range(LANES):
+                for lane in range(min(LANES, n - b * LANES)):
                     acc = outer_fma(
                         acc, weights(dy, (b, j, lane), 1, M), vectors(xt, (b * LANES + lane, i), 1, LANES, P)
                     )
@@ -189,7 +190,7 @@ class Matrix:
         self._backward_weight = backward_weight(*choose(outputs, min(columns, 4)))
         self._transposed = memory.empty((blocks * LANES, columns * LANES), dtype)
 
-    def backward_weight(self, dy, x, dw):
-        """Write equation (13) into ``dw``; shapes as in the kernels."""
+    def backward_weight(self, dy, x, n, dw):
+        """Write equation (13) of n images into ``dw``; shapes as in the kernels."""
         transpose_lanes(x, self._transposed)
-        self._backward_weight(dy, self._transposed, dw)
+        self._backward_weight(dy, self._transposed, n, dw)

@@ -30,51 +30,132 @@ import numpy as np
 
 from fastconv_kernels.crew import prange
 from fastconv_kernels.exponential import exp, log
+from fastconv_kernels.precision import alike, decay, decay_to
 from fastconv_kernels.runtime import kernel
 from fastconv_kernels.tile import LANES
 
+STRIP = 16
+"""Pixels in a task of softmax, each of sixteen images: what is known of them lies in the first-level cache."""
 
-@kernel()
-def softmax_forward(crew, z, p, take_log):
-    """Write equation (17), or (19) if ``take_log``, into ``p``; both float[B, K, S, 16].
 
-    Notes
-    -----
-    Race-free: task (b, s) is the only writer of ``p[b, :, s]``.
-    """
-    B, K, S, _ = z.shape
-    for task in prange(crew, B * S):
-        b, s = task // S, task % S
-        for lane in range(LANES):
-            largest = z[b, 0, s, lane]
-            for k in range(1, K):
-                largest = max(largest, z[b, k, s, lane])
-            total = 0.0
-            for k in range(K):
-                total += exp(np.float64(z[b, k, s, lane]) - largest)
-            log_total = log(total)
-            for k in range(K):
-                shifted = np.float64(z[b, k, s, lane]) - largest
-                p[b, k, s, lane] = shifted - log_total if take_log else exp(shifted) / total
+@kernel(parallel=False)
+def _strip(task, shape):
+    """Return the block, the first element and the number of elements that a task of softmax is for."""
+    parts = -(-shape[2] // (STRIP * LANES))
+    start = task % parts * (STRIP * LANES)
+    return task // parts, start, min(STRIP * LANES, shape[2] - start)
 
 
 @kernel()
-def softmax_backward(crew, dp, p, dz):
-    """Write equation (18) into ``dz``; all float[B, K, S, 16].
+def softmax_forward(crew, z, p, take_log, scratch):
+    """Write equation (17), or (19) if ``take_log``, into ``p``.
+
+    Parameters
+    ----------
+    z, p : float[B, K, S * 16]
+        ``p`` is overwritten.
+    take_log : bool
+    scratch : float64[threads, 2 * STRIP * 16]
 
     Notes
     -----
-    Race-free: task (b, s) is the only writer of ``dz[b, :, s]``.
+    Race-free: each task is the only writer of its elements of ``p``, in all channels.
     """
-    B, K, S, _ = dp.shape
-    for task in prange(crew, B * S):
-        b, s = task // S, task % S
-        for lane in range(LANES):
-            inner = 0.0
-            for k in range(K):
-                inner += np.float64(dp[b, k, s, lane]) * p[b, k, s, lane]
-            for k in range(K):
-                dz[b, k, s, lane] = p[b, k, s, lane] * (dp[b, k, s, lane] - inner)
+    B, K, size = z.shape
+    for task in prange(crew, B * -(-size // (STRIP * LANES))):
+        b, start, count = _strip(task, z.shape)
+        largest, total = scratch[crew.worker, :count], scratch[crew.worker, count : 2 * count]
+        for e in range(count):
+            largest[e] = z[b, 0, start + e]
+            total[e] = 0.0
+        for k in range(1, K):
+            logits = z[b, k, start : start + count]
+            for e in range(count):
+                largest[e] = logits[e] if logits[e] > largest[e] else largest[e]
+        for k in range(K):
+            logits, powers = z[b, k, start : start + count], p[b, k, start : start + count]
+            for e in range(count):
+                power = decay_to(logits[e], alike(largest[e], logits[e]))
+                powers[e] = power
+                total[e] += power
+        if take_log:
+            for e in range(count):
+                total[e] = log(total[e])
+        for k in range(K):
+            logits, out = z[b, k, start : start + count], p[b, k, start : start + count]
+            if take_log:
+                for e in range(count):
+                    out[e] = (logits[e] - alike(largest[e], out[e])) - alike(total[e], out[e])
+            else:
+                for e in range(count):
+                    out[e] = out[e] / alike(total[e], out[e])
+
+
+@kernel()
+def softmax_backward(crew, dp, p, dz, scratch):
+    """Write equation (18) into ``dz``.
+
+    Parameters
+    ----------
+    dp, p, dz : float[B, K, S * 16]
+        ``dz`` is overwritten.
+    scratch : float64[threads, STRIP * 16]
+
+    Notes
+    -----
+    Race-free: each task is the only writer of its elements of ``dz``, in all channels.
+    """
+    B, K, size = dp.shape
+    for task in prange(crew, B * -(-size // (STRIP * LANES))):
+        b, start, count = _strip(task, dp.shape)
+        inner = scratch[crew.worker, :count]
+        for e in range(count):
+            inner[e] = 0.0
+        for k in range(K):
+            upstream, y = dp[b, k, start : start + count], p[b, k, start : start + count]
+            for e in range(count):
+                inner[e] += np.float64(upstream[e]) * y[e]
+        for k in range(K):
+            upstream, y = dp[b, k, start : start + count], p[b, k, start : start + count]
+            out = dz[b, k, start : start + count]
+            for e in range(count):
+                out[e] = y[e] * (upstream[e] - alike(inner[e], y[e]))
+
+
+@kernel()
+def log_softmax_backward(crew, dy, y, n, dz, scratch):
+    """Write equation (59) into ``dz``.
+
+    Parameters
+    ----------
+    dy, y, dz : float[B, K, S * 16]
+        ``y`` is equation (19); ``dz`` is overwritten.
+    n : int
+        Real images; in the lanes behind them ``dz`` is 0.
+    scratch : float64[threads, STRIP * 16]
+
+    Notes
+    -----
+    Race-free: each task is the only writer of its elements of ``dz``, in all channels.
+    """
+    B, K, size = dy.shape
+    for task in prange(crew, B * -(-size // (STRIP * LANES))):
+        b, start, count = _strip(task, dy.shape)
+        total = scratch[crew.worker, :count]
+        for e in range(count):
+            total[e] = 0.0
+        for k in range(K):
+            upstream = dy[b, k, start : start + count]
+            for e in range(count):
+                total[e] += upstream[e]
+        for k in range(K):
+            upstream, known = dy[b, k, start : start + count], y[b, k, start : start + count]
+            out = dz[b, k, start : start + count]
+            for e in range(count):
+                out[e] = upstream[e] - decay(known[e]) * alike(total[e], known[e])
+            for lane in range(max(0, n - b * LANES), LANES):
+                for e in range(lane, count, LANES):
+                    out[e] = 0
 
 
 # ------------------------------------------------------------------------------------------------------ cross-entropy
@@ -94,33 +175,6 @@ def powers(z, b, lane, dz):
         dz[b, k, lane] = power
         total += power
     return best, largest, total
-
-
-@kernel()
-def log_softmax_backward(crew, dy, y, n, dz):
-    """Write equation (59) into ``dz``.
-
-    Parameters
-    ----------
-    dy, y, dz : float[B, K, S, 16]
-        ``y`` is equation (19); ``dz`` is overwritten.
-    n : int
-        Real images; in the lanes behind them ``dz`` is 0.
-
-    Notes
-    -----
-    Race-free: task (b, s) is the only writer of ``dz[b, :, s]``.
-    """
-    B, K, S, _ = dy.shape
-    for task in prange(crew, B * S):
-        b, s = task // S, task % S
-        for lane in range(LANES):
-            total = 0.0
-            for k in range(K):
-                total += np.float64(dy[b, k, s, lane])
-            for k in range(K):
-                change = dy[b, k, s, lane] - exp(np.float64(y[b, k, s, lane])) * total
-                dz[b, k, s, lane] = change if b * LANES + lane < n else 0.0
 
 
 @kernel()

@@ -9,7 +9,6 @@ import ctypes
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.np import arrayobj
 
 from fastconv_kernels.tile import compiled_as
 
@@ -59,6 +58,8 @@ def _part(typingctx, address, start, stop, like):
     array = types.Array(like.dtype, 1, "C")
 
     def codegen(context, builder, signature, args):
+        from numba.np import arrayobj  # takes 50 ms, which a process that finds its kernels cached need not spend
+
         address, start, stop, _ = args
         size = ir.Constant(address.type, like.dtype.bitwidth // 8)
         place = builder.add(address, builder.mul(start, size))

@@ -1,11 +1,15 @@
-"""Convolution of few images: each is cut into pieces, which take the lanes that would stay empty.
+"""Few images: each is cut into pieces, which take the lanes that would stay empty.
 
 Up to eight images leave half of the sixteen lanes or more without work.  Cut into 2, 4, 8 or 16 pieces, with the
 pixels around them that the filter sees, they fill the lanes, and any kernel computes them as if they were images: with
 the same bits, because every output is the same sum in the same order.
 
-Symbols are those of conv2d.py.  An image has GH x GW pieces of PH x PW outputs; the last ones may hang over its edges.
+Symbols are those of conv2d.py.
 """
+
+from typing import NamedTuple
+
+import numpy as np
 
 from fastconv_kernels import memory
 from fastconv_kernels.crew import prange
@@ -15,83 +19,112 @@ from fastconv_kernels.tile import LANES
 MOST_IMAGES = LANES // 2
 
 
-@kernel()
-def cut(crew, x, n, grid, step, offset, pieces):
-    """Copy pieces of images into lanes of their own: piece (a, b) of image m into lane (m*GH + a)*GW + b.
+class Spread(NamedTuple):
+    """How images lie in the lanes of one block: piece (a, b) of image m in lane (m*rows + a)*columns + b.
 
     Parameters
     ----------
-    x : float[1, C, H, W, 16]
-    n : int
-        How many lanes of ``x`` hold an image.
-    grid : (int, int)
-        GH and GW; n*GH*GW is at most 16.
-    step, offset : (int, int)
-        Piece (a, b) begins at the pixel (a, b) * step + offset, which may lie outside the image.
-    pieces : float[1, C, h, w, 16]
-        Overwritten; 0 outside the image, and in lanes without a piece.
+    images, rows, columns : int
+        Their product is at most 16.
+    size : (int, int)
+        Height and width of an image.
+    piece : (int, int)
+        Those of a piece; the last ones may hang over the image's edges.  What is there, and in lanes without a piece,
+        is undefined in activations, and 0 in gradients.
+    """
+
+    images: int
+    rows: int
+    columns: int
+    size: tuple
+    piece: tuple
+
+    def empty(self, channels, dtype):
+        """Return uninitialised memory for images of so many channels."""
+        return memory.empty((1, channels, *self.piece, LANES), dtype)
+
+    def pooled(self, window, size):
+        """Return how the output of a pooling lies if its windows stay within pieces, else None."""
+        if any(axis % taps for axis, taps in zip(self.piece, window, strict=True)):
+            return None
+        piece = tuple(axis // taps for axis, taps in zip(self.piece, window, strict=True))
+        return self._replace(size=size, piece=piece)
+
+
+def whole(images, size):
+    """Return how images lie that are not cut."""
+    return Spread(images, 1, 1, size, size)
+
+
+@kernel()
+def gather(crew, x, places, y):
+    """Move numbers to other pixels and lanes of the same channel.
+
+    Parameters
+    ----------
+    x : float[C, S]
+    places : int32[T]
+        For each number of a channel of ``y``, which of ``x`` it is; -1 for a zero.
+    y : float[C, T]
+        Overwritten.
 
     Notes
     -----
-    Race-free: task c is the only writer of ``pieces[:, c]``.
+    Race-free: task c is the only writer of ``y[c]``.
     """
-    _, C, H, W, _ = x.shape
-    h, w = pieces.shape[2:4]
+    C, T = y.shape
     for c in prange(crew, C):
-        pieces[0, c] = 0
-        for m in range(n):
-            for a in range(grid[0]):
-                for b in range(grid[1]):
-                    lane = (m * grid[0] + a) * grid[1] + b
-                    top, left = a * step[0] + offset[0], b * step[1] + offset[1]
-                    for i in range(max(0, -top), min(h, H - top)):
-                        for j in range(max(0, -left), min(w, W - left)):
-                            pieces[0, c, i, j, lane] = x[0, c, top + i, left + j, m]
+        for k in range(T):
+            place = places[k]
+            number = x[c, max(place, 0)]
+            y[c, k] = number if place >= 0 else 0.0
 
 
-@kernel()
-def join(crew, pieces, n, grid, y):
-    """Put pieces together: the inverse of ``cut`` where they neither overlap nor leave gaps.
+class Move:
+    """Moves images of one spread to another.
 
     Parameters
     ----------
-    pieces : float[1, F, PH, PW, 16]
-    n : int
-    grid : (int, int)
-    y : float[1, F, OH, OW, 16]
-        Overwritten; 0 in the lanes from n on.
-
-    Notes
-    -----
-    Race-free: task f is the only writer of ``y[:, f]``.
+    source, target : Spread
+    step, around : (int, int), (int, int)
+        Piece (a, b) of the target begins at the pixel (a, b)*step - around; by default, where the one before it ends.
+    extent : (int, int)
+        Height and width of the target's arrays, ``target.piece`` by default.
     """
-    _, F, OH, OW, _ = y.shape
-    h, w = pieces.shape[2:4]
-    for f in prange(crew, F):
-        for i in range(OH):
-            row, a = y[0, f, i], i // h
-            row[:] = 0
-            for m in range(n):
-                for b in range(grid[1]):
-                    lane = (m * grid[0] + a) * grid[1] + b
-                    for j in range(min(w, OW - b * w)):
-                        row[b * w + j, m] = pieces[0, f, i - a * h, j, lane]
+
+    def __init__(self, source, target, step=None, around=(0, 0), extent=None):
+        step, extent = step or target.piece, extent or target.piece
+        image, place = np.divmod(np.arange(LANES), target.rows * target.columns)
+        lines = []
+        for axis, part in enumerate(np.divmod(place, target.columns)):
+            line = part * step[axis] - around[axis] + np.arange(extent[axis])[:, None]
+            inside = (line >= 0) & (line < source.size[axis]) & (image < target.images)
+            lines.append((inside, *np.divmod(line, source.piece[axis])))
+        (in_rows, a, i), (in_columns, b, j) = lines
+        lane = (image * source.rows + a[:, None]) * source.columns + b
+        places = (i[:, None] * source.piece[1] + j) * LANES + lane
+        self._places = np.where(in_rows[:, None] & in_columns, places, -1).astype(np.int32).ravel()
+
+    def __call__(self, x, y):
+        """Write the images of ``x`` into ``y``: float[1, C, ...] both; 0 where there is no pixel."""
+        gather(x.reshape(x.shape[1], -1), self._places, y.reshape(y.shape[1], -1))
 
 
-# Multiply-adds for one image, and for each number that is cut or joined, below which the empty lanes are cheaper.
+# Multiply-adds for one image, and for each number that is moved, below which the empty lanes are cheaper.
 _LEAST, _LEAST_EACH = 150_000, 20
 
 
-def pays(geometry, images):
-    """Whether a batch of so few images, and so large ones, is better cut."""
+def pays(geometry, images, stays=False):
+    """Whether a batch of so few images, and so large ones, is better cut; ``stays``, if the output then stays so."""
     filters, channels, *taps = geometry.weight
     each = filters * channels * taps[0] * taps[1]
-    enough = each * geometry.output[0] * geometry.output[1] >= _LEAST and each >= _LEAST_EACH * (filters + channels)
+    moved = channels if stays else filters + channels
+    enough = each * geometry.output[0] * geometry.output[1] >= _LEAST and each >= _LEAST_EACH * moved
     return 1 <= images <= MOST_IMAGES and geometry.groups == 1 and enough
 
 
-def _grid(images, size):
-    """Return (GH, GW) and (PH, PW), even for Winograd's patches, that cover ``size`` with the fewest outputs."""
+def spread(images, size):
+    """Return the pieces, even for Winograd's patches, that cover ``size`` with the fewest pixels."""
     count = 1
     while 2 * count * images <= LANES:
         count *= 2
@@ -101,14 +134,45 @@ def _grid(images, size):
             grid = rows, count // rows
             piece = tuple(-(-axis // (2 * parts)) * 2 for axis, parts in zip(size, grid, strict=True))
             seen = (piece[0] + 2) * (piece[1] + 2)  # what must be read for it, with filters of 3x3
-            choices.append((piece[0] * piece[1], seen, grid, piece))
-    return min(choices)[2:]
+            choices.append((piece[0] * piece[1], seen, Spread(images, *grid, size, piece)))
+    return min(choices)[2]
 
 
 def _extent(size, geometry):
     """Return the size of the input that ``size`` outputs see."""
     axes = zip(size, geometry.stride, geometry.dilation, geometry.weight[2:], strict=True)
     return tuple((n - 1) * stride + dilation * (taps - 1) + 1 for n, stride, dilation, taps in axes)
+
+
+class _Input:
+    """Cuts what a convolution reads: its output's pieces, with what the filters see around them."""
+
+    def __init__(self, geometry, images, source):
+        self.pieces = spread(images, geometry.output)
+        extent = _extent(self.pieces.piece, geometry)
+        self.geometry = geometry._replace(image=extent, output=self.pieces.piece, padding=(0, 0))
+        step = tuple(n * stride for n, stride in zip(self.pieces.piece, geometry.stride, strict=True))
+        self._move = Move(source, self.pieces, step, geometry.padding, extent)
+        self.array = memory.empty((1, geometry.weight[1], *extent, LANES), geometry.dtype)
+
+    def __call__(self, x):
+        """Return the pieces of ``x``."""
+        self._move(x, self.array)
+        return self.array
+
+
+class _Output:
+    """Cuts the gradient of what a convolution writes, of images one a lane."""
+
+    def __init__(self, geometry, images):
+        pieces = spread(images, geometry.output)
+        self._move = Move(whole(images, geometry.output), pieces)
+        self._array = pieces.empty(geometry.weight[0], geometry.dtype)
+
+    def __call__(self, dy):
+        """Return the pieces of ``dy``."""
+        self._move(dy, self._array)
+        return self._array
 
 
 class Forward:
@@ -120,115 +184,105 @@ class Forward:
     images : int
     make : function of a Geometry
         Makes the kernel that computes the pieces.
+    source : Spread or None
+        How the images of x lie; None for one a lane.
+    stays : bool
+        Whether the output stays in pieces, as ``spread`` says, instead of one image a lane.
 
     Attributes
     ----------
+    geometry : conv2d.Geometry
+        That of the pieces.
     x : float[1, C, h, w, 16]
-        The pieces of the last input.
     """
 
-    def __init__(self, geometry, images, make):
-        filters, channels = geometry.weight[:2]
-        self._images, (self._grid, piece) = images, _grid(images, geometry.output)
-        extent = _extent(piece, geometry)
-        self._step = tuple(n * stride for n, stride in zip(piece, geometry.stride, strict=True))
-        self._offset = tuple(-n for n in geometry.padding)
-        self.x = memory.empty((1, channels, *extent, LANES), geometry.dtype)
-        self._y = memory.empty((1, filters, *piece, LANES), geometry.dtype)
-        self._run = make(geometry._replace(image=extent, output=piece, padding=(0, 0)))
+    def __init__(self, geometry, images, make, source=None, stays=False):
+        self._cut = _Input(geometry, images, source or whole(images, geometry.image))
+        self.geometry, pieces = self._cut.geometry, self._cut.pieces
+        self._run = make(self.geometry)
+        self._join = None if stays else Move(pieces, whole(images, geometry.output))
+        self._y = None if stays else pieces.empty(geometry.weight[0], geometry.dtype)
+
+    @property
+    def x(self):
+        """The pieces of the last input."""
+        return self._cut.array
 
     def __call__(self, x, k, bias, y, relu):
         """Write equation (1), and max(0, that) if ``relu``, into ``y``."""
-        cut(x, self._images, self._grid, self._step, self._offset, self.x)
-        self._run(self.x, k, bias, self._y, relu)
-        join(self._y, self._images, self._grid, y)
+        if self._join is None:
+            self._run(self._cut(x), k, bias, y, relu)
+        else:
+            self._run(self._cut(x), k, bias, self._y, relu)
+            self._join(self._y, y)
 
 
 class BackwardInput:
-    """Equation (3) on pieces, at stride 1; parameters as in ``Forward``."""
+    """Equation (3) on pieces, at stride 1.
 
-    def __init__(self, geometry, images, make):
+    Parameters
+    ----------
+    geometry, images, make
+        As in ``Forward``.
+    source, target : Spread or None
+        How the images of dy lie, and those of dx.
+    """
+
+    def __init__(self, geometry, images, make, source=None, target=None):
         filters, channels = geometry.weight[:2]
-        self._images, (self._grid, piece) = images, _grid(images, geometry.image)
+        pieces = spread(images, geometry.image)
         around = tuple(n - 1 for n in _extent((1, 1), geometry))
-        extent = tuple(n + more for n, more in zip(piece, around, strict=True))
-        self._step = piece
-        self._offset = tuple(padding - more for padding, more in zip(geometry.padding, around, strict=True))
+        extent = tuple(n + more for n, more in zip(pieces.piece, around, strict=True))
+        before = tuple(more - padding for more, padding in zip(around, geometry.padding, strict=True))
+        self._cut = Move(source or whole(images, geometry.output), pieces, None, before, extent)
         self._dy = memory.empty((1, filters, *extent, LANES), geometry.dtype)
-        self._dx = memory.empty((1, channels, *piece, LANES), geometry.dtype)
-        self._run = make(geometry._replace(image=piece, output=extent, padding=around))
-        self._inner = tuple(slice(-first, -first + size) for first, size in zip(self._offset, piece, strict=True))
+        self._dx = pieces.empty(channels, geometry.dtype)
+        self._run = make(geometry._replace(image=pieces.piece, output=extent, padding=around))
+        self._join = Move(pieces, target or whole(images, geometry.image))
 
     def __call__(self, dy, k, dx, bias=None, relu=False):
         """Write equation (3), plus ``bias``, and max(0, that) if ``relu``, into ``dx``."""
-        self.cut(dy)
-        self.of_pieces(k, dx, bias, relu)
-
-    def cut(self, dy):
-        """Cut the gradient, for ``of_pieces``."""
-        cut(dy, self._images, self._grid, self._step, self._offset, self._dy)
-
-    def inner(self):
-        """Return the pieces that were cut without what is around them, if the output has the input's size."""
-        return self._dy[:, :, *self._inner]
-
-    def of_pieces(self, k, dx, bias=None, relu=False):
-        """Write equation (3) of the gradient that was cut into ``dx``, as a call does."""
+        self._cut(dy, self._dy)
         self._run(self._dy, k, self._dx, bias, relu)
-        join(self._dx, self._images, self._grid, dx)
+        self._join(self._dx, dx)
 
 
 class BackwardFilter:
-    """Equation (2) on pieces; parameters as in ``Forward``.
-
-    Attributes
-    ----------
-    dy : float[1, F, PH, PW, 16]
-        The pieces of the gradient, for ``of_pieces``.
-    """
+    """Equation (2) on pieces; parameters as in ``Forward``, of images one a lane."""
 
     def __init__(self, geometry, images, make):
-        filters, channels = geometry.weight[:2]
-        self._images, (self._grid, self._piece) = images, _grid(images, geometry.output)
-        extent = _extent(self._piece, geometry)
-        self._step = tuple(n * stride for n, stride in zip(self._piece, geometry.stride, strict=True))
-        self._offset = tuple(-n for n in geometry.padding)
-        self._x = memory.empty((1, channels, *extent, LANES), geometry.dtype)
-        self.dy = memory.empty((1, filters, *self._piece, LANES), geometry.dtype)
-        self._run = make(geometry._replace(image=extent, output=self._piece, padding=(0, 0)))
+        self._cut_x = _Input(geometry, images, whole(images, geometry.image))
+        self._cut_dy = _Output(geometry, images)
+        self._run = make(self._cut_x.geometry)
 
     def __call__(self, dy, x, shares):
         """Write the one block's share of equation (2) into ``shares``."""
-        cut(x, self._images, self._grid, self._step, self._offset, self._x)
-        self.cut(dy)
-        self.of_pieces(self._x, shares)
-
-    def cut(self, dy):
-        """Cut the gradient, for ``of_pieces``."""
-        cut(dy, self._images, self._grid, self._piece, (0, 0), self.dy)
-
-    def of_pieces(self, x, shares):
-        """Write equation (2) of the gradient that was cut and of pieces ``x`` into ``shares``."""
-        self._run(self.dy, x, shares)
+        self._run(self._cut_dy(dy), self._cut_x(x), shares)
 
 
 class Backward:
-    """Equations (2) and (3), after the forward pass, which has cut x; dy is cut once if both want the same pieces."""
+    """Equations (2) and (3), after the forward pass, which has cut x; dy is cut once.
 
-    def __init__(self, geometry, forward, filters, inputs):
+    Parameters
+    ----------
+    geometry, images
+        As in ``Forward``.
+    forward : Forward
+    filters : function
+        Computes equation (2) on pieces.
+    inputs : BackwardInput
+        Takes the gradient as the forward pass leaves y in pieces.
+    stays : bool
+        As in ``Forward``, of dy.
+    """
+
+    def __init__(self, geometry, images, forward, filters, inputs, stays):
         self._forward, self._filters, self._inputs = forward, filters, inputs
-        self._same = geometry.image == geometry.output
+        self._cut = None if stays else _Output(geometry, images)
 
     def __call__(self, dy, x, k, shares, dx):
         """Write equation (2) into ``shares``, and equation (3) into ``dx`` unless that is None."""
-        together = self._same and dx is not None
-        if together:
-            self._inputs.cut(dy)
-            self._filters.dy[...] = self._inputs.inner()
-        else:
-            self._filters.cut(dy)
-        self._filters.of_pieces(self._forward.x, shares)
+        pieces = self._cut(dy) if self._cut else dy
+        self._filters(pieces, self._forward.x, shares)
         if dx is not None:
-            if not together:
-                self._inputs.cut(dy)
-            self._inputs.of_pieces(k, dx)
+            self._inputs(pieces, k, dx)

@@ -204,7 +204,7 @@ def _compiled(function, source, cached=True, **flags):
     dispatcher = njit(**flags)(function)
     dispatcher.__name__ = source.__name__
     if cached:
-        dispatcher._cache = KernelCache(source, repr(flags))
+        dispatcher._cache = KernelCache(source, repr(flags), inlined="forceinline" in flags)
     return dispatcher
 
 

@@ -310,6 +310,19 @@ def _outer_fma(typingctx, tile, column, row):
     return tile(tile, column, row), codegen
 
 
+def fused(a, b, c):
+    """a * b + c of three float32, not of vectors, rounded once; loops that call it become loops over vectors."""
+    return np.float32(np.float64(a) * np.float64(b) + np.float64(c))
+
+
+@compiled_as(fused)
+def _fused(typingctx, a, b, c):
+    def codegen(context, builder, signature, args):
+        return builder.fma(*args)
+
+    return a(a, b, c), codegen
+
+
 def rectified(tile):
     """max(tile, 0) in every lane; NaN stays NaN, -0.0 becomes 0.0."""
     return np.where(tile <= 0, tile.dtype.type(0), tile)

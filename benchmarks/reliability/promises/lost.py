@@ -173,7 +173,7 @@ lost.fill(Path(sys.argv[1]), int(sys.argv[2]))
 
 
 def _small_disk(cases: int) -> tuple[str, list[str], list[str]]:
-    """Save on a disk of one megabyte until long after it is full."""
+    """Save on a disk of one megabyte that is full, or nearly."""
     with tempfile.TemporaryDirectory() as folder:
         mount = f"mount -t tmpfs -o size=1m tmpfs {folder} && exec {sys.executable} -c '{_FILL}' {folder} {cases}"
         # A mount of its own, which goes with the process; users other than root are root there.
@@ -187,15 +187,14 @@ def _small_disk(cases: int) -> tuple[str, list[str], list[str]]:
 
 
 def fill(folder: Path, cases: int) -> None:
-    """Save growing files until long after the disk is full; print what is wrong, and at last a figure."""
-    (folder / "ballast").write_bytes(bytes(700_000))
+    """Save files while others take up more or less of the disk; print what is wrong, and at last a figure."""
     refused = 0
     for case in range(cases):
         file = _FILES[case % len(_FILES)]
         path = folder / file.name
         before = file.load(path) if path.exists() else None
-        with contextlib.suppress(OSError), (folder / "ballast").open("ab", buffering=0) as ballast:
-            ballast.write(bytes(20_000 + 7919 * case % 10_000))
+        with contextlib.suppress(OSError), (folder / "ballast").open("wb", buffering=0) as ballast:
+            ballast.write(bytes(850_000 + 79_190 * case % 200_000))
         done = False
         with contextlib.suppress(OSError, data.DataError):
             file.save(path, case + 2)

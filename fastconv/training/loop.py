@@ -43,6 +43,7 @@ def fit(
     verbose: bool = True,
     augment: Augment | str | None = None,
     stratify: bool = False,
+    split_seed: int | None = None,
     checkpoint: Checkpoint | str | PathLike[str] | None = None,
     resume: bool = False,
 ) -> History:
@@ -78,6 +79,8 @@ def fit(
         What becomes of uint8 images before they are trained on, anew in each epoch; none are changed in validation.
     stratify : bool
         Hold out the same fraction of each class.
+    split_seed : int, optional
+        What the split is drawn by in the place of ``seed``, so that models of other seeds hold out the same images.
     checkpoint : Checkpoint or path, optional
         Where to keep, as training goes on, what is needed to go on with it in another process.
     resume : bool
@@ -131,7 +134,8 @@ def fit(
     else:
         x_val, target_val = x, target
         classes = target if stratify else None
-        parts = split(x.shape[0], validation_split, seed, classes) if validation_split else (everything, None)
+        drawn_by = seed if split_seed is None else split_seed
+        parts = split(x.shape[0], validation_split, drawn_by, classes) if validation_split else (everything, None)
         train, held_out = parts
     augmentation = options and Augmentation(options, check_pixels("fit", x).shape[1:], train, seed)
 

@@ -1,0 +1,222 @@
+"""Checks of the machine: versions, threads, vector instructions, the kernel cache, other thread pools, variables."""
+
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from fastconv import __version__, terminal
+from fastconv.checkup.findings import Finding
+from fastconv_kernels import cache, runtime
+from fastconv_kernels.tilesize import instruction_set
+
+_PACKAGES = ("numpy", "numba", "llvmlite", "pandas", "safetensors")
+_CAPS = ("FASTCONV_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS")
+_LEAST_DISK = 100e6
+_LARGE_CACHE = 500e6
+
+# What these do to a run, where a value other than the one named is set.
+_VARIABLES = {
+    "NUMBA_DISABLE_JIT": ("0", "runs every kernel as plain Python, hundreds of times slower"),
+    "NUMBA_BOUNDSCHECK": ("0", "checks every index, several times slower"),
+    "NUMBA_OPT": ("3", "compiles with less optimisation"),
+    "NUMBA_DEBUG": ("0", "prints while it compiles"),
+    "NUMBA_DEBUGINFO_DEFAULT": ("0", "compiles with less optimisation"),
+    "NUMBA_ENABLE_AVX": ("1", "compiles without AVX"),
+    "NUMBA_CPU_NAME": ("host", "compiles for another processor than this one"),
+    "NUMBA_CPU_FEATURES": ("", "compiles for another processor than this one"),
+    "NUMBA_THREADING_LAYER": ("default", "decides the thread layer instead of what is fastest here"),
+}
+_SHOWN = re.compile(r"(FASTCONV|NUMBA|OMP|KMP|GOMP|MKL|OPENBLAS|BLIS|TBB)_\w+")
+_POOLS = {
+    "OpenBLAS": re.compile(r"lib(scipy_)?openblas"),
+    "MKL": re.compile(r"libmkl_(rt|core)"),
+    "BLIS": re.compile(r"libblis"),
+    "GNU OpenMP": re.compile(r"libgomp"),
+    "Intel OpenMP": re.compile(r"libiomp5"),
+    "LLVM OpenMP": re.compile(r"libomp[-.\d]"),
+    "TBB": re.compile(r"libtbb(-\w+)?\.so"),
+}
+
+
+def check_machine() -> list[Finding]:
+    """Return what there is to say about this machine and this process."""
+    layer = runtime.thread_layer()  # first: it starts the threads, whose libraries are looked for
+    threads = runtime.get_num_threads()
+    return [
+        versions(_installed(), _requirements()),
+        threads_used(threads, runtime.usable_cores(), _cores(), os.environ),
+        thread_layer(layer),
+        instructions(instruction_set()),
+        kernel_cache(os.environ),
+        thread_pools(_libraries()),
+        environment(os.environ),
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------------ versions
+
+
+def _installed() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
+def _requirements() -> list[str]:
+    try:
+        return importlib.metadata.requires("fastconv") or []
+    except importlib.metadata.PackageNotFoundError:  # run from its source, without having been installed
+        return []
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+
+
+def versions(installed: Mapping[str, str], requirements: Iterable[str]) -> Finding:
+    """Compare what is installed with the least versions that fastconv asks for, such as 'numba>=0.61'."""
+    shown = f"fastconv {__version__}, Python {platform.python_version()}, "
+    shown += ", ".join(f"{name} {version}" for name, version in installed.items())
+    old: list[str] = []
+    for requirement in requirements:
+        found = re.fullmatch(r"([\w-]+)>=([\d.]+)", requirement.strip())
+        if found and _numbers(installed.get(found[1], "999")) < _numbers(found[2]):
+            old.append(requirement.strip())
+    if old:
+        return Finding("versions", "fault", f"{shown}; expected {', '.join(old)}", f'pip install "{old[0]}"')
+    return Finding("versions", "ok", shown)
+
+
+# ------------------------------------------------------------------------------------------------------------- threads
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads_used(threads: int, usable: int, cores: int, environment: Mapping[str, str]) -> Finding:
+    """Compare the threads in use with the cores: ``usable`` after quotas and variables, ``cores`` before them."""
+    shown = f"{terminal.count(threads, 'thread')} on {terminal.count(cores, 'core')}"
+    caps = [f"{name}={environment[name]}" for name in _CAPS if environment.get(name)]
+    wrong = [cap for cap in caps if not re.fullmatch(r"[1-9]\d*(,.*)?", cap.partition("=")[2].strip())]
+    if wrong:
+        return Finding(
+            "threads", "note", f"{shown}; {wrong[0]} is no number", f"set {wrong[0].partition('=')[0]}={cores}"
+        )
+    if threads > cores:
+        remedy = f"call fc.set_num_threads({usable}), or pass --threads {usable}"
+        return Finding("threads", "note", f"{shown}: they wait for each other", remedy)
+    if usable < cores:
+        least = [cap for cap in caps if _numbers(cap.partition("=")[2])[:1] == (usable,)]
+        by = least[0] if least else "the container's CPU quota"
+        return Finding("threads", "note", f"{shown}, limited to {usable} by {by}", "raise it if the cores are yours")
+    if threads < usable:
+        return Finding("threads", "note", f"{shown}, by set_num_threads", f"call fc.set_num_threads({usable})")
+    return Finding("threads", "ok", shown)
+
+
+def thread_layer(layer: str) -> Finding:
+    """Say what the thread layer in use cannot do."""
+    slow = {
+        "omp": "kernels do not run in forked children",
+        "workqueue": "launches from several Python threads take turns",
+        "interpreter": "kernels run as plain Python, hundreds of times slower",
+    }
+    if layer not in slow:
+        return Finding("thread layer", "ok", layer)
+    remedy = "pip install tbb, and unset NUMBA_THREADING_LAYER"
+    if layer == "interpreter":
+        remedy = "unset NUMBA_DISABLE_JIT"
+    return Finding("thread layer", "note", f"{layer}: {slow[layer]}", remedy)
+
+
+def instructions(found: str) -> Finding:
+    """Say how many floats one instruction computes."""
+    lanes = {"avx512": 16, "avx2": 8, "neon": 4}.get(found)
+    if lanes is None:
+        evidence = f"{found}: neither AVX2 nor AVX-512 nor NEON"
+        return Finding("instructions", "note", evidence, "unset NUMBA_CPU_NAME, or use a newer processor")
+    return Finding("instructions", "ok", f"{found}: {lanes} float32 in an instruction")
+
+
+# --------------------------------------------------------------------------------------------------------------- cache
+
+
+def kernel_cache(environment: Mapping[str, str]) -> Finding:
+    """Look at the folder of compiled kernels: where it is, whether it can be used, how much is in it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", cache.CacheWarning)  # what it would say is said here
+        place = cache.folder()
+    if place is None:
+        named = next((name for name in ("FASTCONV_CACHE_DIR", "XDG_CACHE_HOME", "HOME") if environment.get(name)), None)
+        where = "no home folder" if named is None else f"{named}={environment[named]}"
+        return Finding(
+            "kernel cache",
+            "note",
+            f"no folder that can be written and that others cannot write to ({where}): kernels are compiled anew in "
+            "every process, some nine seconds for LeNet-5",
+            "set FASTCONV_CACHE_DIR to a folder of your own",
+        )
+    ours, others = _size_of(place), _size_of(place.parent) - _size_of(place)
+    shown = f"{place}: writable, {terminal.count(len(list(place.glob('*.kernel'))), 'kernel')}, {ours / 1e6:,.0f} MB"
+    free = shutil.disk_usage(place).free
+    if free < _LEAST_DISK:
+        return Finding("kernel cache", "note", f"{shown}; {free / 1e6:,.0f} MB free", "make room on that disk")
+    if others > _LARGE_CACHE:
+        evidence = f"{shown}; {others / 1e6:,.0f} MB of other versions"
+        return Finding("kernel cache", "note", evidence, f"delete {place.parent}: it fills again when needed")
+    return Finding("kernel cache", "ok", shown)
+
+
+def _size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*.kernel"))
+
+
+# --------------------------------------------------------------------------------------------------------- the process
+
+
+def _libraries() -> list[str]:
+    """Return the shared libraries that this process has loaded; none where Linux's /proc is not there."""
+    try:
+        lines = Path("/proc/self/maps").read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+    return sorted({line[line.index("/") :] for line in lines if "/" in line and ".so" in line})
+
+
+def thread_pools(libraries: Iterable[str]) -> Finding:
+    """Find other libraries in this process that start threads, and those that are there twice."""
+    found: dict[str, list[str]] = {}
+    for path in libraries:
+        for name, pattern in _POOLS.items():
+            if pattern.match(path.rpartition("/")[2]):
+                found.setdefault(name, []).append(path)
+    shown = ", ".join(name if len(paths) == 1 else f"{len(paths)} x {name}" for name, paths in found.items()) or "none"
+    openmp = [path for name, paths in found.items() if "OpenMP" in name for path in paths]
+    tbb = found.get("TBB", [])
+    for paths in (openmp, tbb):
+        if len(paths) > 1:
+            return Finding(
+                "thread pools",
+                "note",
+                f"{shown}; {' and '.join(paths)} have a pool each, and each takes all cores",
+                "limit the other library's threads, such as torch.set_num_threads(1), or give it a process of its own",
+            )
+    return Finding("thread pools", "ok", shown)
+
+
+def environment(variables: Mapping[str, str]) -> Finding:
+    """Find variables that change how kernels are compiled and run."""
+    shown = ", ".join(f"{name}={variables[name]}" for name in sorted(variables) if _SHOWN.fullmatch(name)) or "none set"
+    effects = [
+        (name, effect)
+        for name, (harmless, effect) in _VARIABLES.items()
+        if variables.get(name) not in (None, "", harmless)
+    ]
+    if effects:
+        what = "; ".join(f"{name} {effect}" for name, effect in effects)
+        return Finding("environment", "note", f"{shown}; {what}", f"unset {' '.join(name for name, _ in effects)}")
+    return Finding("environment", "ok", shown)

@@ -1,0 +1,133 @@
+"""A copy of a model, run layer by layer and as a whole, with what the checks of the model go by."""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import NamedTuple
+
+import numpy as np
+
+from fastconv.checkup.sampling import evenly
+from fastconv.layers import Dropout, Layer, ReLU, Workspace
+from fastconv.layers.branches import Branches
+from fastconv.losses import CrossEntropyLoss, Loss
+from fastconv.sequential import Sequential
+from fastconv.shapes import Shape
+from fastconv.summary import multiply_adds
+
+_IMAGES = 256
+_VALUES = 2**24
+"""Values in the images of a sample, at most: 64 MB of float32."""
+_WORK = 2e9
+"""Multiply-adds of a sample, at most: a tenth of a second on one core."""
+_FEWEST = 16
+_KEPT = 3
+"""Images for a numeric check of a layer."""
+
+
+def copy_of(model: Sequential) -> Sequential:
+    """Return a copy without dropout, which shares nothing with the model; the model is not touched."""
+    with model.lock:
+        copied = deepcopy(model)
+    for layer in every(copied):
+        if isinstance(layer, Dropout):
+            layer.p = 0.0
+    return copied
+
+
+def every(layer: Layer) -> Iterator[Layer]:
+    """Yield a layer and all inside it."""
+    yield layer
+    for child in layer.children():
+        yield from every(child)
+
+
+def work_of(model: Sequential, shape: Shape) -> int:
+    """Return the multiply-adds of one image of shape (C, H, W), in the layers that ``summary`` counts."""
+    total = 0
+
+    def walk(layer: Layer, shape: Shape) -> Shape:
+        nonlocal total
+        if isinstance(layer, Sequential):
+            for child in layer:
+                shape = walk(child, shape)
+            return shape
+        out = layer.plan(shape, Workspace(layer.dtype))
+        if isinstance(layer, Branches):
+            for child in layer.children():
+                walk(child, shape)
+        total += multiply_adds(layer, shape, out)
+        return out
+
+    walk(model, (1, *shape))
+    return total
+
+
+def sample(model: Sequential, x: np.ndarray) -> np.ndarray:
+    """Return the rows of the images that a model is looked at with: evenly spread, fewer where they cost more."""
+    values, work = int(np.prod(x.shape[1:])), work_of(model, x.shape[1:])
+    return evenly(len(x), max(_FEWEST, min(_IMAGES, _VALUES // max(1, values), int(_WORK / max(1, work)))))
+
+
+class Seen(NamedTuple):
+    """What one layer did with the sample, in training mode."""
+
+    name: str
+    """Its place and class, such as '3 Conv2d'."""
+    layer: Layer
+    x: np.ndarray
+    """Its input, of a few images."""
+    silent: int | None
+    """Units of a ReLU, channels or features, that let nothing through for any image; None for other layers."""
+    units: int
+
+
+def trace(model: Sequential, x: np.ndarray) -> tuple[list[Seen], np.ndarray]:
+    """Run a copy of ``model`` on images layer by layer, without the fusing of the whole model; return also its output.
+
+    Layers inside ``Sequential`` and the built-in branches are looked at one by one; a composite of yours as a whole.
+    """
+    model = copy_of(model)
+    if x.dtype == np.uint8:
+        channels = x.shape[1]
+        table = model.normalization.table(channels, model.dtype)
+        x = np.stack([table[channel][x[:, channel]] for channel in range(channels)], axis=1)
+    seen: list[Seen] = []
+    return seen, _walk(model, x, "", seen)
+
+
+def _walk(layer: Layer, x: np.ndarray, name: str, seen: list[Seen]) -> np.ndarray:
+    if isinstance(layer, Sequential):
+        for number, child in enumerate(layer):
+            x = _walk(child, x, f"{name}.{number}" if name else str(number), seen)
+        return x
+    if isinstance(layer, Branches):
+        for number, child in enumerate(layer.children()):
+            _walk(child, x, f"{name}.{number}", seen)
+        return layer.forward(x, training=True)
+    y = layer.forward(x, training=True)
+    silent, units = None, y.shape[1]
+    if isinstance(layer, ReLU):
+        silent = int((~(y > 0).any(axis=(0, *range(2, y.ndim)))).sum())
+    # Evenly spread, as sorted data would otherwise give images of one class.
+    seen.append(Seen(f"{name} {type(layer).__name__}", layer, x[evenly(len(x), _KEPT)].copy(), silent, units))
+    return y
+
+
+def baseline(loss: Loss, target: np.ndarray, shape: tuple[int, ...]) -> float:
+    """Return the loss of a model that has learned nothing but the mean: ln(classes) for a cross-entropy."""
+    zeros = np.zeros(shape)
+    if isinstance(loss, CrossEntropyLoss):
+        return float(np.log(shape[1]))
+    mean = np.broadcast_to(target.mean(axis=0), shape)
+    return min(loss.forward(zeros, target), loss.forward(np.ascontiguousarray(mean), target))
+
+
+def floor(loss: Loss, target: np.ndarray, shape: tuple[int, ...]) -> float:
+    """Return the least loss there can be: above 0 for smoothed or soft targets of a cross-entropy."""
+    if not isinstance(loss, CrossEntropyLoss):
+        return 0.0
+    wanted = (
+        np.eye(shape[1])[target] if target.ndim == 1 else target / np.maximum(target.sum(axis=1, keepdims=True), 1e-9)
+    )
+    wanted = (1 - loss.label_smoothing) * wanted + loss.label_smoothing / shape[1]
+    return loss.forward(np.log(np.maximum(wanted, 1e-30)), target)

@@ -1,0 +1,175 @@
+"""``fastconv doctor``: what is wrong with the machine, the data, the model, the learning rate, each with its remedy."""
+
+import argparse
+import csv
+import json
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastconv import data, optim, terminal
+from fastconv.checkup import Finding, Report, doctor
+from fastconv.commands.common import CompilingNotice, use_threads
+from fastconv.commands.errors import UsageError
+from fastconv.commands.interrupts import Interrupts
+from fastconv.commands.labels import labels_of
+from fastconv.commands.model_file import check_name, find, new_model
+from fastconv.data import DataError, Dataset
+from fastconv.losses import CrossEntropyLoss
+from fastconv.optim import Optimizer
+from fastconv.regular import read_small
+from fastconv.sequential import Sequential
+from fastconv.training.normalize import normalization_of
+from fastconv.training.run_folder import CONFIG, MODEL, RESULTS
+
+
+class _Patient(NamedTuple):
+    """What is to be looked at."""
+
+    model: Sequential | None = None
+    dataset: Dataset | None = None
+    test: Dataset | None = None
+    optimizer: Optimizer | str = "sgd"
+    batch_size: int = 64
+    smoothing: float = 0.0
+    records: list[dict[str, float | None]] | None = None
+    found: tuple[Finding, ...] = ()
+    """What was noticed while all this was read."""
+
+
+def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
+    """Show the findings; 1 if one is a fault."""
+    use_threads(arguments.threads)
+    patient = _patient(arguments)
+    dataset, test = patient.dataset, patient.test
+    with nullcontext() if arguments.json else CompilingNotice():
+        report = doctor(
+            None if dataset is None else patient.model,
+            None if dataset is None else dataset.images,
+            None if dataset is None else labels_of(dataset),
+            x_test=None if test is None else test.images,
+            loss=CrossEntropyLoss(patient.smoothing),
+            optimizer=patient.optimizer,
+            batch_size=patient.batch_size,
+            records=patient.records,
+            seed=arguments.seed,
+        )
+    report = Report([*report, *patient.found])
+    terminal.say(report.to_json() if arguments.json else str(report), wrap=False)
+    return 1 if report.faults else 0
+
+
+def _patient(arguments: argparse.Namespace) -> _Patient:
+    named = arguments.data
+    if named is not None and _is_run(Path(named)):
+        if arguments.model is not None:
+            raise UsageError(f"--model: expected none beside {named}, which is a run and holds its own")
+        return _of_run(arguments)
+    if arguments.model is None:
+        if named is not None:
+            raise UsageError(f"{named}: no run; to look at data, say with --model what is to be trained on them")
+        if arguments.test is not None:
+            raise UsageError("--test: expected a run, or data and --model, to compare it with")
+        return _Patient()
+    check_name(arguments.model)
+    optimizer = optim.by_name(arguments.optimizer, arguments.lr)
+    dataset = data.load(named)
+    labels_of(dataset)
+    model = new_model(arguments.model, dataset, arguments.seed)
+    model.normalization = normalization_of(dataset.images, np.arange(len(dataset)))
+    return _Patient(model, dataset, _test(arguments.test, dataset), optimizer)
+
+
+def _is_run(path: Path) -> bool:
+    if path.is_dir():
+        return any((path / name).exists() for name in (MODEL, CONFIG))
+    return path.suffix == ".safetensors"
+
+
+def _test(path: str | None, dataset: Dataset) -> Dataset | None:
+    """Return the test images; they may have any size, which is one of the things to find out."""
+    return None if path is None else data.load(path, channels=dataset.images.shape[1])
+
+
+# -------------------------------------------------------------------------------------------------------------- a run
+
+
+def _of_run(arguments: argparse.Namespace) -> _Patient:
+    found = find(arguments.data)
+    folder = Path(arguments.data)
+    folder = folder if folder.is_dir() else folder.parent
+    config = _config(folder / CONFIG)
+    options: dict[str, Any] = config.get("options", {})
+    notes: list[Finding] = []
+    optimizer = optim.by_name(
+        options.get("optimizer", arguments.optimizer), arguments.lr or options.get("lr"), options.get("weight_decay")
+    )
+    dataset = _dataset(config, options, notes)
+    test = None
+    if dataset is not None:
+        try:
+            test = _test(arguments.test or options.get("test"), dataset)
+        except (DataError, OSError) as error:
+            if arguments.test is not None:
+                raise
+            notes.append(Finding("test", "note", f"{error}", "name the images with --test"))
+    return _Patient(
+        found.model,
+        dataset,
+        test,
+        optimizer,
+        options.get("batch_size", 64),
+        options.get("loss_smoothing", 0.0),
+        _records(folder / RESULTS),
+        tuple(notes),
+    )
+
+
+def _config(path: Path) -> dict[str, Any]:
+    """Return what a run has recorded; nothing for a model file without its folder."""
+    if not path.exists():
+        return {}
+    try:
+        config = json.loads(read_small(path))
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: damaged ({error}); give the data with --model in place of the run") from error
+    if not isinstance(config, dict) or not isinstance(config.get("options", {}), dict):
+        raise UsageError(f"{path}: expected the options of a run; give the data with --model in place of the run")
+    return config
+
+
+def _dataset(config: dict[str, Any], options: dict[str, Any], notes: list[Finding]) -> Dataset | None:
+    """Read the data of the run again; None if they are not there any more, with a note."""
+    if not config:
+        notes.append(
+            Finding("data", "note", "no config.json beside the model: what it was trained on is not known", "")
+        )
+        return None
+    size = options.get("size")
+    try:
+        dataset = data.load(options.get("data"), size=None if size is None else tuple(size))
+    except (DataError, OSError) as error:
+        remedy = "put the file back where it was, or run the command where the run was made"
+        notes.append(Finding("data", "note", f"{error}: only the machine was looked at", remedy))
+        return None
+    recorded, now = config.get("data", {}).get("sha256"), dataset.sha256()
+    if recorded != now:
+        evidence = f"{dataset.source}: SHA-256 {now[:12]} now, {str(recorded)[:12]} when the run was made"
+        notes.append(Finding("data", "fault", evidence, "the data have changed: train again, or put the old file back"))
+    else:
+        notes.append(Finding("data", "ok", f"{dataset.source}: what the run was made with, SHA-256 {now[:12]}"))
+    return dataset
+
+
+def _records(path: Path) -> list[dict[str, float | None]] | None:
+    """Return the rows of results.csv; None where there are none to read."""
+    if not path.exists():
+        return None
+    try:
+        with path.open(encoding="ascii", newline="") as file:
+            rows = [{name: float(text) if text else None for name, text in row.items()} for row in csv.DictReader(file)]
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{path}: damaged ({error}); remove it to look at the rest of the run") from error
+    return rows if rows and all("train_loss" in row for row in rows) else None

@@ -1,0 +1,115 @@
+"""``fastconv report``: the pictures and the page of a run, drawn again from what is in its folder."""
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastconv import data, report, terminal
+from fastconv.commands.common import CompilingNotice, quoted, use_threads
+from fastconv.commands.errors import UsageError
+from fastconv.commands.interrupts import Interrupted, Interrupts
+from fastconv.commands.labels import labels_of
+from fastconv.commands.model_file import Found, classes_for, find
+from fastconv.data import Dataset
+from fastconv.regular import read_small
+from fastconv.sequential import Sequential
+from fastconv.training.run_folder import CONFIG, METRICS, MODEL, RESULTS
+
+
+def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
+    """Read what the run names, check that it is the same, draw."""
+    use_threads(arguments.threads)
+    folder = Path(arguments.model)
+    config = _config(folder)
+    found = find(str(folder))
+    try:
+        page = _draw(folder, config, found, arguments.data)
+    except ImportError as error:
+        raise UsageError(f"report: {error}") from error
+    except (KeyError, TypeError) as error:
+        raise UsageError(f"{folder}: {CONFIG} or {METRICS} is not of this version of fastconv ({error})") from error
+    terminal.say(f"report {page}")
+    return 0
+
+
+def _draw(folder: Path, config: dict[str, Any], found: Found, named: str | None) -> Path:
+    dataset = _dataset(folder, config, named)
+    classes = classes_for(found.model, found.name, dataset)
+    labels, options = labels_of(dataset, classes), config["options"]
+    train, held_out = data.split(
+        len(dataset), options["val"], config["data"]["split_seed"], labels if options["stratify"] else None
+    )
+    return _write(folder, found.model, dataset, train, held_out)
+
+
+def after_training(
+    folder: Path,
+    model: Sequential,
+    dataset: Dataset,
+    train: NDArray[np.int64],
+    held_out: NDArray[np.int64],
+    interrupts: Interrupts,
+) -> None:
+    """Draw a run that has just ended; all else is on the disk, and stays there, whatever happens here."""
+    again = quoted("fastconv", "report", folder)
+    if interrupts.exit_code is not None:
+        terminal.say(f"no report, since training was interrupted; to draw it: {again}")
+        return
+    interrupts.stop_with(None)
+    try:
+        page = _write(folder, model, dataset, train, held_out)
+    except Interrupted as interrupted:
+        interrupts.exit_code = interrupted.exit_code
+        terminal.say(f"interrupted while drawing the report; to draw it: {again}")
+    except Exception as error:
+        if os.environ.get("FASTCONV_DEBUG"):
+            raise
+        then = "; then" if isinstance(error, ImportError) else "; to try again"
+        terminal.say(f"no report: {' '.join(str(error).split())}{then}: {again}")
+    else:
+        terminal.say(f"report {page}")
+
+
+def _write(
+    folder: Path, model: Sequential, dataset: Dataset, train: NDArray[np.int64], held_out: NDArray[np.int64]
+) -> Path:
+    with CompilingNotice():
+        return report.write(folder, model, dataset, train, held_out)
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """Return a finished run's config.json."""
+    for name in (CONFIG, METRICS, RESULTS, MODEL):
+        if not (folder / name).is_file():
+            raise UsageError(
+                f"{folder}: expected the folder of a run that has ended, which holds no {name}; name one, such as "
+                "runs/train-001"
+            )
+    for name in (METRICS, CONFIG):
+        try:
+            content = json.loads(read_small(folder / name))
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"{folder / name}: the file is damaged ({error})") from error
+    return content
+
+
+def _dataset(folder: Path, config: dict[str, Any], named: str | None) -> Dataset:
+    """Return the data of the run, from where it found them or from where they are now."""
+    options = config["options"]
+    path = options["data"] if named is None else named
+    if path is not None and not Path(path).exists():
+        words = quoted("fastconv", "report", folder)
+        raise UsageError(f"{path}: the run's data are not here; name them: {words} DATA")
+    size = options["size"]
+    dataset = data.load(path, size=size and (size[0], size[1]))
+    if dataset.sha256() != config["data"]["sha256"]:
+        raise UsageError(
+            f"{dataset.source}: expected the data of the run, SHA-256 {config['data']['sha256'][:16]}..., got "
+            f"{dataset.sha256()[:16]}...; name those that it was trained on"
+        )
+    return dataset
