@@ -18,7 +18,7 @@ from fastconv.commands.resume import options_of
 from fastconv.data import files
 from fastconv.regular import read_small
 from fastconv.training.metrics import confusion_matrix
-from fastconv.training.run_folder import RunFolder
+from fastconv.training.run_folder import EPOCHS, RunFolder, RunFolderError, read_results
 
 
 def test_every_public_name_is_called_or_left_out_by_name():
@@ -212,3 +212,12 @@ def test_options_of_another_type_in_a_configuration(tmp_path, options):
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(UsageError, match="expected threads and ensemble as numbers and size"):
         options_of(RunFolder.reopen(tmp_path), argparse.Namespace(threads=None))
+
+
+def test_a_table_with_a_field_without_end(tmp_path):
+    """The csv module has an error of its own for it."""
+    header = ",".join(EPOCHS)
+    (tmp_path / "timing.csv").write_text("epoch,time,images_per_s\n")
+    (tmp_path / "results.csv").write_text(f"{header}\n" + "1" * 200_000)
+    with pytest.raises(RunFolderError, match="damaged"):
+        read_results(tmp_path / "results.csv")

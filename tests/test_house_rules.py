@@ -82,9 +82,9 @@ ARROWS = {
     "plots": {"augment", "layers", "shapes"},
     "training": {
         "atomic", "augment", "averaging", "blocks", "data", "io", "layers", "lazy", "losses", "models", "optim",
-        "plots", "schedules", "sequential", "shapes", "terminal",
+        "plots", "regular", "schedules", "sequential", "shapes", "terminal",
     },
-    "ensemble": {"sequential", "shapes", "training"},
+    "ensemble": {"blocks", "sequential", "shapes", "training"},
     "report": {"atomic", "augment", "data", "layers", "plots", "sequential", "training"},
     "checkup": {"data", "layers", "losses", "optim", "sequential", "shapes", "summary", "terminal", "training", K},
     "commands": EVERYTHING,

@@ -5,6 +5,7 @@ one: then what is read must be what an independent reading by the format's rules
 """
 
 import contextlib
+import csv
 import gzip
 import hashlib
 import io
@@ -25,7 +26,7 @@ from fastconv.commands.errors import UsageError
 from fastconv.commands.resume import options_of
 from fastconv.training.callbacks import Run
 from fastconv.training.checkpoint import Checkpoint, Keeper, Totals
-from fastconv.training.run_folder import RunFolder, RunFolderError
+from fastconv.training.run_folder import EPOCHS, RunFolder, RunFolderError, read_results
 
 Content = Any
 """What was read, in a form that == compares."""
@@ -207,6 +208,21 @@ def _options_otherwise(content: bytes) -> Content:
     return options
 
 
+def _results(folder: Path) -> None:
+    (folder / "results.csv").write_text(",".join(EPOCHS) + "\n1,0.7,0.9,0.6,0.91,0.1\n2,0.5,,0.4,0.93,1e-05\n")
+    (folder / "timing.csv").write_text("epoch,time,images_per_s\n1,0.2,5000\n2,0.2,5100\n")
+
+
+def _results_otherwise(content: bytes) -> Content:
+    lines = list(csv.reader(io.StringIO(content.decode("ascii", "replace"), newline="")))
+    return [_numbers(dict(zip(lines[0], row, strict=True))) for row in lines[1:3]]
+
+
+def _numbers(record: Any) -> Content:
+    values = {name: None if record[name] in ("", None) else float(record[name]) for name in EPOCHS}
+    return repr(values)
+
+
 _ERRORS = (fc.ModelFileError, OSError)
 KINDS = (
     Kind(
@@ -225,6 +241,13 @@ KINDS = (
     ),
     Kind("config.json", _run, lambda folder: model_file.find_run(str(folder)).image_shape, _ERRORS, _shape_otherwise),
     Kind("config.json", _run, _read_options, (UsageError, RunFolderError, OSError), _options_otherwise),
+    Kind(
+        "results.csv",
+        _results,
+        lambda folder: [_numbers(record) for record in read_results(folder / "results.csv")],
+        (RunFolderError, OSError),
+        _results_otherwise,
+    ),
     _data("digits.csv", _csv(), _csv_otherwise),
     _data("digits.csv.gz", gzip.compress(_csv(), mtime=0)),
     _data("digits-idx3-ubyte", _idx(_PIXELS[:, 0]), _idx_otherwise),
