@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastconv import blocks
 from fastconv.layers import Layer
 from fastconv_kernels import optim as kernels
 from fastconv_kernels.many import Many
@@ -113,10 +114,18 @@ class EMA:
         """Set what ``state_dict`` returned; ``begin`` comes next, and looks whether it fits the model."""
         state = dict(state)
         self.updates, self.swapped = int(state.pop("updates")), bool(state.pop("swapped"))
-        self._arrays, self._groups = {name: np.array(array) for name, array in state.items()}, []
+        self._arrays, self._groups = (
+            {name: _native(name, array) for name, array in state.items()},
+            [],
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_groups": []}  # which hold addresses
+
+
+def _native(name: str, array: object) -> np.ndarray:
+    given = blocks.as_array("EMA", name, array)
+    return blocks.contiguous("EMA", name, given, given.dtype.newbyteorder("=")).copy()
 
 
 def _kind(found: tuple[tuple[int, ...], np.dtype] | None) -> str:

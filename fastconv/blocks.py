@@ -47,6 +47,32 @@ def pixels(x: Blocks) -> np.ndarray:
     return x.array.reshape(x.array.shape[0], -1, LANES)
 
 
+def as_array(operation: str, name: str, array: object) -> np.ndarray:
+    """Return what an argument holds as a plain array of whatever dtype; raises TypeError if it is none."""
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{operation}: expected {name} as a plain array, got a masked array: fill it first")
+    try:
+        return np.asarray(array)
+    except (ValueError, TypeError, OverflowError) as error:  # such as lists of different lengths
+        raise TypeError(f"{operation}: expected {name} as an array, got {type(array).__name__} ({error})") from error
+
+
+def contiguous(operation: str, name: str, array: np.ndarray, dtype: np.typing.DTypeLike | None = None) -> np.ndarray:
+    """Return an array in the order of memory, a copy only if need be.
+
+    Raises
+    ------
+    MemoryError
+        If there is no memory for the copy: a view that repeats few numbers may seem to hold terabytes.
+    """
+    dtype = array.dtype if dtype is None else np.dtype(dtype)
+    try:
+        return np.ascontiguousarray(array, dtype).reshape(array.shape)
+    except MemoryError:
+        size = array.size * dtype.itemsize / 2**30
+        raise MemoryError(f"{operation}: no memory for {name} of shape {array.shape}, {size:,.1f} GiB") from None
+
+
 def as_float(operation: str, name: str, array: object, dtype: np.typing.DTypeLike | None = None) -> np.ndarray:
     """Return a contiguous float32 or float64 array in this machine's byte order: the one gate in front of kernels.
 
@@ -63,15 +89,15 @@ def as_float(operation: str, name: str, array: object, dtype: np.typing.DTypeLik
     ------
     TypeError
         If it does not hold real numbers.
+    MemoryError
+        If there is no memory for a copy.
     """
-    if isinstance(array, np.ma.MaskedArray):
-        raise TypeError(f"{operation}: expected {name} as a plain array, got a masked array: fill it first")
-    given = np.asarray(array)
+    given = as_array(operation, name, array)
     if given.dtype.kind not in "fiub" or given.dtype.itemsize > 8:
         raise TypeError(f"{operation}: expected {name} of float32 or float64, got {given.dtype}")
     if dtype is None:
         dtype = np.float64 if given.dtype.kind == "f" and given.dtype.itemsize == 8 else np.float32
-    return np.ascontiguousarray(given, dtype).reshape(given.shape)
+    return contiguous(operation, name, given, dtype)
 
 
 def read_only_planes(images: np.ndarray) -> np.ndarray:

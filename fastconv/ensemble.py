@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastconv import blocks
 from fastconv.sequential import Sequential
 from fastconv.shapes import Shape, ShapeError
 from fastconv.training.evaluation import BATCH, of_probabilities
@@ -84,7 +85,7 @@ class Ensemble:
 
         The arguments are those of ``Sequential.predict_proba``; all models see the same views.
         """
-        self.output_shape(np.shape(x))
+        self.output_shape(blocks.as_array("Ensemble", "x", x).shape)
         return mean_of(model.predict_proba(x, batch_size, tta, augment, seed) for model in self.models)
 
     def predict(

@@ -72,7 +72,7 @@ def gradcheck(
         If one differs.  The message has the array, the index, both values and the tolerance.
     """
     layer = deepcopy(layer).to(np.float64)
-    x = blocks.as_float("gradcheck", "x", x, np.float64).copy()
+    x = blocks.check_batch("gradcheck", blocks.as_float("gradcheck", "x", x, np.float64)).copy()
     dropouts = [part for part in _all_layers(layer) if isinstance(part, Dropout)]
     start = [part.passes for part in dropouts]
     rng = np.random.default_rng(seed)

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,14 @@ from safetensors.numpy import save as to_bytes
 from fastconv import atomic, layers
 from fastconv.blocks import FLOATS
 from fastconv.layers import Layer
+from fastconv.regular import check_regular
 from fastconv.sequential import Normalization, Sequential
+
+# All that a stranger's description may raise: SyntaxError is NumPy's, of a name that is no dtype.
+_UNBUILDABLE = (
+    *(ValueError, TypeError, KeyError, AttributeError, SyntaxError),
+    *(OverflowError, MemoryError, RecursionError),
+)
 
 
 class ModelFileError(ValueError):
@@ -57,6 +65,13 @@ def _argument(value: Any, known: Mapping[str, type[Layer]]) -> Any:
     if isinstance(value, dict) and "layer" in value:
         return _build(value, known)
     return tuple(_argument(part, known) for part in value) if isinstance(value, list) else value
+
+
+def _normalization(found: Any) -> Normalization:
+    mean, std = (tuple(float(number) for number in found[name]) for name in ("mean", "std"))
+    if not all(isfinite(number) for number in mean + std) or not all(std):
+        raise ValueError(f"expected a normalization of finite numbers, got mean {mean} and std {std}")
+    return Normalization(mean, std)
 
 
 def _digest(architecture: str, tensors: Mapping[str, np.ndarray]) -> str:
@@ -131,12 +146,17 @@ def load(path: str | os.PathLike[str], layers: "list[type[Layer]] | tuple[type[L
         model = _build(description, {layer.__name__: layer for layer in layers})
         if not isinstance(model, Sequential):
             raise ValueError(f"a single {type(model).__name__}")
-        model.normalization = Normalization(tuple(normalization["mean"]), tuple(normalization["std"]))
+        # Before weights are drawn: a stranger's layer may ask for terabytes that are not in the file.
+        for name, parameter in model.named_parameters():
+            if name not in tensors or tensors[name].shape != parameter.shape:
+                got = tensors[name].shape if name in tensors else "none"
+                raise ValueError(f"expected {name} of shape {parameter.shape}, got {got}")
+        model.normalization = _normalization(normalization)
         model.to(dtype)
         model.load_state_dict(tensors)
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except _UNBUILDABLE as error:
         raise ModelFileError(f"{path}: its architecture cannot be built ({type(error).__name__}: {error})") from error
     return model
 
@@ -159,8 +179,7 @@ def read_tensors(path: str | os.PathLike[str], kind: str, what: str) -> tuple[st
         If it cannot be read.
     """
     path = Path(path)
-    with open(path, "rb"):  # a missing or unreadable file is an OSError with its name
-        pass
+    check_regular(path)  # a missing or unreadable file is an OSError with its name
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
@@ -169,7 +188,7 @@ def read_tensors(path: str | os.PathLike[str], kind: str, what: str) -> tuple[st
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except ModelFileError:
         raise
-    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, MemoryError) as error:
         raise ModelFileError(f"{path}: no safetensors file, or damaged ({error})") from error
     if _digest(metadata[kind], tensors) != metadata["sha256"]:
         raise ModelFileError(f"{path}: damaged: its SHA-256 does not match its content; use another copy")

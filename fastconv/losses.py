@@ -75,11 +75,10 @@ def check_labels(operation: str, labels: object, n: int, classes: int) -> np.nda
     ValueError
         If one is not from 0 to classes - 1; the message says which.
     """
-    array = np.asarray(labels)
-    if isinstance(labels, np.ma.MaskedArray):
-        raise TypeError(f"{operation}: expected labels as a plain array, got a masked array: fill it first")
+    array = blocks.as_array(operation, "labels", labels)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{operation}: expected labels as whole numbers, got {array.dtype}")
+    array = blocks.contiguous(operation, "labels", array)
     if array.shape != (n,):
         raise ShapeError(f"{operation}: expected {n} labels, one an image, got shape {array.shape}")
     wrong = np.flatnonzero((array < 0) | (array >= classes))

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from fastconv import blocks
 from fastconv.layers.base import Layer, Parameter
 from fastconv_kernels import optim as kernels
 from fastconv_kernels.many import Many
@@ -134,7 +135,7 @@ class Optimizer:
         for name, parameter in model.named_parameters():
             names = [f"{name}.{slot}" for slot in range(self.slots)]
             expected.update(names)
-            arrays = tuple(np.array(state[each], parameter.dtype) for each in names if each in state)
+            arrays = tuple(self._remembered(each, state[each], parameter) for each in names if each in state)
             if arrays and {array.shape for array in arrays} != {(parameter.size,)}:
                 raise ValueError(
                     f"{type(self).__name__}: expected {parameter.size} numbers about {name}, got "
@@ -146,6 +147,9 @@ class Optimizer:
             found = ", ".join(sorted(set(state) - expected)) or "no number of steps"
             raise ValueError(f"{type(self).__name__}: expected the memory of such an optimiser, got {found}")
         self.steps, self._memory, self._key, self._groups = int(state["steps"]), memory, [], []
+
+    def _remembered(self, name: str, array: object, parameter: Parameter) -> np.ndarray:
+        return np.array(blocks.as_float(type(self).__name__, name, array, parameter.dtype))
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_key": [], "_groups": []}  # which hold addresses

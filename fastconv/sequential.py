@@ -288,7 +288,7 @@ class Sequential(Layer):
             If a float is NaN or infinite; the message says where.
         """
         if _is_pixels(x):
-            return blocks.check_batch(operation, np.ascontiguousarray(x))
+            return blocks.check_batch(operation, blocks.contiguous(operation, "x", np.asarray(x)))
         array = blocks.check_batch(operation, blocks.as_float(operation, "x", x, self.dtype))
         if not np.isfinite(array).all():
             where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
@@ -319,7 +319,7 @@ class Sequential(Layer):
         """
         if not _is_pixels(x):
             x = blocks.as_float("Sequential", "x", x, self.dtype)
-        x = blocks.check_batch("Sequential", np.ascontiguousarray(x))
+        x = blocks.check_batch("Sequential", blocks.contiguous("Sequential", "x", x))
         with self.lock:
             if x.shape[0] == 0:
                 self._running = None

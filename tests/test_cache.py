@@ -1,5 +1,6 @@
 """Compiled kernels on disk: right results whatever happened to the files, and never a failed import."""
 
+import hashlib
 import os
 import random
 import shutil
@@ -213,6 +214,43 @@ def test_a_folder_of_another_user_is_not_read(filled, tmp_path):
 
 def test_new_folders_are_closed_to_others(filled):
     assert {stat.S_IMODE(path.stat().st_mode) & 0o077 for path in filled.iterdir()} == {0}
+
+
+def test_new_folders_are_closed_where_new_files_are_open_to_the_group(tmp_path):
+    """As on most desktops; a folder that was made open would never be read."""
+    code = "import os; os.umask(0o002)\n" + CALL
+    assert run(code, FASTCONV_CACHE_DIR=tmp_path / "a" / "b").stderr == ""
+    places = [tmp_path / "a" / "b", *(tmp_path / "a" / "b").iterdir()]
+    assert {stat.S_IMODE(path.stat().st_mode) & 0o077 for path in places} == {0}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permission bits")
+@pytest.mark.parametrize("change", ["owner", "group", "all"])
+def test_an_inner_folder_of_others_is_not_read(filled, tmp_path, change):
+    folder = shutil.copytree(filled, tmp_path / "copy")
+    (inner,) = folder.iterdir()
+    if change == "owner":
+        if os.geteuid() != 0:
+            pytest.skip("only root can give a folder away")
+        os.chown(inner, 12345, 12345)
+    else:
+        inner.chmod(0o700 | (stat.S_IWGRP if change == "group" else stat.S_IWOTH))
+    done = run(COMPILED + CALL + "print(Count.compiled > 0)", FASTCONV_CACHE_DIR=folder)
+    assert done.stdout.split("\n")[:2] == [RIGHT, "True"]
+    assert "can be written by others" in done.stderr
+
+
+def test_nothing_in_a_folder_of_others_is_unpickled(filled, tmp_path):
+    folder = shutil.copytree(filled, tmp_path / "copy")
+    (file,) = kernels_in(folder)
+    payload = f"cbuiltins\nopen\n(V{tmp_path / 'mark'}\nVw\ntR.".encode()
+    file.write_bytes(hashlib.sha256(payload).digest() + payload)
+    folder.chmod(0o777)
+    assert run(CALL, FASTCONV_CACHE_DIR=folder).stdout.strip() == RIGHT
+    assert not (tmp_path / "mark").exists()
+    folder.chmod(0o700)  # the test is worth something: one's own folder is trusted
+    assert run(CALL, FASTCONV_CACHE_DIR=folder).stdout.strip() == RIGHT
+    assert (tmp_path / "mark").exists()
 
 
 def test_another_compilers_flags_have_another_folder(tmp_path):

@@ -204,7 +204,7 @@ def test_augmentation_is_asked_for_and_recorded(files, tmp_path, capsys):
         assert main(command) == 0
     configs = [json.loads(text_of(tmp_path / name / "config.json")) for name in "abcd"]
     assert [config["options"]["augment"] for config in configs] == [None, "digits", "fashion", "digits"]
-    assert configs[1]["augment"]["elastic"] == list(fc.augment.PRESETS["digits"].elastic)
+    assert configs[1]["augment"]["rotate"] == fc.augment.PRESETS["digits"].rotate
     assert ", 10 classes, augmented as digits\n" in capsys.readouterr().out
     a, b, c, d = (fc.load(tmp_path / name / "model.safetensors").state_dict()["0.weight"] for name in "abcd")
     assert (a != b).any()

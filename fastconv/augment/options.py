@@ -124,12 +124,21 @@ class Augment:
         Raises
         ------
         TypeError, ShapeError
-            If ``images`` is no such array.
+            If ``images`` is no such array, or ``index`` no whole numbers.
         IndexError
             If there is no such image.
         """
         images = check_pixels("Augment.apply", images)
-        where = np.arange(len(images))[np.asarray(index)]
+        places = blocks.as_array("Augment.apply", "index", index)
+        if places.dtype.kind not in "iu":
+            raise TypeError(f"Augment.apply: expected index as whole numbers, got {places.dtype}")
+        if places.ndim > 1:
+            raise ShapeError(f"Augment.apply: expected index as one number or one axis of them, got {places.shape}")
+        places = blocks.contiguous("Augment.apply", "index", places)
+        try:
+            where = np.arange(len(images))[places]
+        except IndexError as error:
+            raise IndexError(f"Augment.apply: expected index among {len(images)} images: {error}") from None
         chosen = np.atleast_1d(where)
         packing = Augmentation(self, images.shape[1:], np.arange(len(images)), seed).of_epoch(epoch)
         table = np.broadcast_to(np.arange(256, dtype=np.float32), (images.shape[1], 256)).copy()
@@ -168,12 +177,14 @@ def check_pixels(operation: str, images: object) -> NDArray[np.uint8]:
     ShapeError
         If they are not (N, C, H, W).
     """
+    if isinstance(images, np.ma.MaskedArray):
+        raise TypeError(f"{operation}: expected images as a plain array, got a masked array: fill it first")
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
         got = getattr(images, "dtype", type(images).__name__)
         raise TypeError(f"{operation}: augmentation reads uint8 images, got {got}")
     if images.ndim != 4 or min(images.shape) < 1:
         raise ShapeError(f"{operation}: augmentation reads images of shape (N, C, H, W), got {images.shape}")
-    return np.ascontiguousarray(images)
+    return blocks.contiguous(operation, "images", images)
 
 
 def _number(name: str, value: Any, least: float, most: float) -> float:

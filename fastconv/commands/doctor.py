@@ -19,6 +19,7 @@ from fastconv.commands.model_file import check_name, find, new_model
 from fastconv.data import DataError, Dataset
 from fastconv.losses import CrossEntropyLoss
 from fastconv.optim import Optimizer
+from fastconv.regular import read_small
 from fastconv.sequential import Sequential
 from fastconv.training.normalize import normalization_of
 from fastconv.training.run_folder import CONFIG, MODEL, RESULTS
@@ -131,8 +132,8 @@ def _config(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        config = json.loads(path.read_bytes())
-    except ValueError as error:
+        config = json.loads(read_small(path))
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: damaged ({error}); give the data with --model in place of the run") from error
     if not isinstance(config, dict) or not isinstance(config.get("options", {}), dict):
         raise UsageError(f"{path}: expected the options of a run; give the data with --model in place of the run")

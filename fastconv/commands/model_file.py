@@ -9,6 +9,7 @@ from fastconv.augment import VIEWS
 from fastconv.commands.errors import UsageError
 from fastconv.data import Dataset
 from fastconv.ensemble import Ensemble
+from fastconv.regular import read_small
 from fastconv.sequential import Sequential
 from fastconv.shapes import Shape, ShapeError
 from fastconv.training.run_folder import CONFIG, METRICS, MODEL
@@ -96,10 +97,10 @@ def member(number: int) -> str:
 def _recorded(file: Path, *keys: str) -> Any:
     """Return a value out of a run's file; None if there is none: a model file alone has no others, or a stranger's."""
     try:
-        content = json.loads(file.read_bytes())
+        content = json.loads(read_small(file))
         for key in keys:
             content = content[key]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return content
 
@@ -107,8 +108,9 @@ def _recorded(file: Path, *keys: str) -> Any:
 def _recorded_shape(config: Path) -> Shape | None:
     try:
         channels, height, width = _recorded(config, "data", "image_shape")
-        return int(channels), int(height), int(width)
-    except (ValueError, TypeError):
+        shape = int(channels), int(height), int(width)
+        return shape if min(shape) > 0 else None
+    except (ValueError, TypeError, OverflowError):
         return None
 
 

@@ -16,6 +16,7 @@ from fastconv.commands.interrupts import Interrupted, Interrupts
 from fastconv.commands.labels import labels_of
 from fastconv.commands.model_file import Found, classes_for, find
 from fastconv.data import Dataset
+from fastconv.regular import read_small
 from fastconv.sequential import Sequential
 from fastconv.training.run_folder import CONFIG, METRICS, MODEL, RESULTS
 
@@ -91,8 +92,8 @@ def _config(folder: Path) -> dict[str, Any]:
             )
     for name in (METRICS, CONFIG):
         try:
-            content = json.loads((folder / name).read_bytes())
-        except ValueError as error:
+            content = json.loads(read_small(folder / name))
+        except (ValueError, RecursionError) as error:
             raise UsageError(f"{folder / name}: the file is damaged ({error})") from error
     return content
 

@@ -9,6 +9,7 @@ from fastconv import terminal
 from fastconv.commands.errors import UsageError
 from fastconv.commands.machine import versions
 from fastconv.data import Dataset
+from fastconv.regular import read_small
 from fastconv.training.run_folder import CHECKPOINT, CONFIG, METRICS, RunFolder
 from fastconv_kernels import runtime
 
@@ -30,15 +31,21 @@ def options_of(folder: RunFolder, arguments: argparse.Namespace) -> argparse.Nam
         If its config.json does not say.
     """
     options = dict(_config(folder, "options"))
-    if options.get("ensemble", 1) > 1 or _config(folder, "data").get("split_seed") != options.get("seed"):
+    size, threads, models = options.get("size"), options.get("threads", 1), options.get("ensemble", 1)
+    if not isinstance(threads, int) or not isinstance(models, int) or not isinstance(size, list | None):
+        raise UsageError(
+            f"{folder.file(CONFIG)}: expected threads and ensemble as numbers and size as a list or null, got "
+            f"{threads!r}, {models!r} and {size!r}"
+        )
+    if models > 1 or _config(folder, "data").get("split_seed") != options.get("seed"):
         raise UsageError(
             f"{folder.path}: expected the run of one model, got an ensemble or a part of one, which cannot go on; the "
             "models of it that have ended answer together as they are"
         )
-    if options.get("size") is not None:
-        options["size"] = tuple(options["size"])  # JSON has lists alone
+    if size is not None:
+        options["size"] = tuple(size)  # JSON has lists alone
     # The bits do not depend on it, and this may be a smaller machine.
-    options["threads"] = arguments.threads or min(options.get("threads", 1), runtime.get_num_threads())
+    options["threads"] = arguments.threads or min(threads, runtime.get_num_threads())
     began, now = _config(folder, "versions"), versions()
     for package in ("fastconv", "numpy", "numba"):
         if began.get(package) != now[package]:
@@ -64,8 +71,8 @@ def check_same(folder: RunFolder, dataset: Dataset, test: Dataset | None) -> Non
 def _config(folder: RunFolder, section: str) -> dict[str, Any]:
     path = folder.file(CONFIG)
     try:
-        found = json.loads(path.read_bytes())[section]
-    except (ValueError, KeyError, TypeError) as error:
+        found = json.loads(read_small(path))[section]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(f"{path}: expected a run's configuration with {section!r}, got {error!r}") from error
     if not isinstance(found, dict):
         raise UsageError(f"{path}: expected {section!r} as an object, got {found!r}")

@@ -39,6 +39,13 @@ class Dataset:
 
     def __post_init__(self) -> None:
         """Check the arrays."""
+        for name, given in list(vars(self).items()):
+            if name == "images" or (name == "labels" and given is not None):
+                if not isinstance(given, np.ndarray) or isinstance(given, np.ma.MaskedArray):
+                    got = type(given).__name__
+                    raise DataError(f"Dataset: {self.source}: expected {name} as a plain NumPy array, got {got}")
+                # A subclass's own arithmetic decides nothing here.
+                object.__setattr__(self, name, np.asarray(given))
         images, labels = self.images, self.labels
         if images.dtype != np.uint8 or images.ndim != 4 or images.size == 0 or not images.flags.c_contiguous:
             raise DataError(

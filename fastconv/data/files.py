@@ -1,7 +1,9 @@
 """Input files as bytes: gzip is unpacked on the way, and every failure is a DataError."""
 
 import gzip
+import io
 import os
+import select
 import stat
 import zlib
 from pathlib import Path
@@ -13,6 +15,8 @@ StrPath = str | os.PathLike[str]
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _PIECE = 1 << 20
+PATIENCE = 30
+"""Seconds to wait for a pipe's first byte."""
 
 # Deflate packs at best 1032 bytes into one, and only where they are all alike. Real images stay below 50.
 _HARMLESS_BYTES = 1 << 28
@@ -51,13 +55,17 @@ class InputFile:
         self.path = Path(path)
         self._unpacked = 0
         try:
-            raw = self.path.open("rb")
+            raw = _opened(self.path)
         except FileNotFoundError as error:
             raise self.error("there is no such file; check the name and the working folder") from error
         except IsADirectoryError as error:
             raise self.error("expected a file, got a folder; name a file inside it") from error
         except PermissionError as error:
             raise self.error("no permission to read the file; change its permissions (chmod u+r)") from error
+        except TimeoutError as error:
+            raise self.error(
+                f"nothing came from the pipe for {PATIENCE} seconds; does anything write to it?"
+            ) from error
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             raise self.error(f"the file cannot be opened ({reason(error)}); check the name") from error
         self._stream: BinaryIO = raw
@@ -115,6 +123,20 @@ class InputFile:
                 f"{self._unpacked:,}; unpack it by hand if that is meant"
             )
         return piece
+
+
+def _opened(path: Path) -> io.BufferedReader:
+    """Open a file; a pipe once there is something to read, which a plain open would await for ever."""
+    if not stat.S_ISFIFO(path.stat().st_mode):
+        return path.open("rb")
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    ready = select.poll()
+    ready.register(descriptor, select.POLLIN)
+    if not ready.poll(1000 * PATIENCE):
+        os.close(descriptor)
+        raise TimeoutError
+    os.set_blocking(descriptor, True)
+    return open(descriptor, "rb")
 
 
 class _Readable(Protocol):

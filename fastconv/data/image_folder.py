@@ -1,6 +1,7 @@
 """Folders of PNG and JPEG files: a sub-folder for each class, or files alone, which have no labels."""
 
 import warnings
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,12 +97,19 @@ def _groups(folder: Path) -> list[tuple[str | None, list[Path]]]:
     return [*inside]
 
 
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"read_images: {folder}: the folder cannot be read ({reason(error)})") from error
+
+
 def _folders(folder: Path) -> list[Path]:
-    return sorted(each for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
+    return sorted(each for each in _entries(folder) if each.is_dir() and not each.name.startswith("."))
 
 
 def _files(folder: Path) -> list[Path]:
-    files = (each for each in folder.iterdir() if each.suffix.lower() in _SUFFIXES and not each.name.startswith("."))
+    files = (each for each in _entries(folder) if each.suffix.lower() in _SUFFIXES and not each.name.startswith("."))
     return sorted(each for each in files if each.is_file())
 
 
@@ -119,6 +127,8 @@ def _open(file: Path) -> "Image.Image":
                     "make it smaller"
                 )
             image.load()
+            if image.format == "PNG":
+                _check_sums(file)
             return ImageOps.exif_transpose(image)
     except DataError:
         raise
@@ -128,6 +138,20 @@ def _open(file: Path) -> "Image.Image":
         raise DataError(
             f"read_images: {file}: the image is damaged, or neither PNG nor JPEG ({reason(error)}); copy it again"
         ) from error
+
+
+def _check_sums(file: Path) -> None:
+    """Compare the checksums of a PNG file's pieces, which Pillow does not where there are pixels; raises ValueError."""
+    with file.open("rb") as stream:
+        stream.seek(8)
+        kind = b""
+        while kind != b"IEND":
+            size, kind = int.from_bytes(stream.read(4), "big"), stream.read(4)
+            found = zlib.crc32(kind)
+            while size and (piece := stream.read(min(size, 1 << 20))):
+                found, size = zlib.crc32(piece, found), size - len(piece)
+            if stream.read(4) != found.to_bytes(4, "big"):
+                raise ValueError("a checksum does not match")
 
 
 def _pixels(image: "Image.Image", size: Sequence[int] | None, channels: int) -> NDArray[np.uint8]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from fastconv.data.dataset import Dataset
 from fastconv.data.digits import digits10k
-from fastconv.data.errors import DataError, shown
+from fastconv.data.errors import DataError, reason, shown
 from fastconv.data.files import InputFile, StrPath
 from fastconv.data.idx import is_idx, read_idx, read_idx_folder
 from fastconv.data.image_folder import holds_images, read_images
@@ -44,6 +44,12 @@ def load(path: StrPath | None = None, *, size: tuple[int, int] | None = None, ch
     if path is None:
         return digits10k()
     path = Path(path)
+    try:
+        path.exists()
+    except OSError as error:  # too long a name
+        raise DataError(
+            f"load: {shown(str(path))}: the file cannot be opened ({reason(error)}); check the name"
+        ) from error
     if path.is_dir():
         return read_images(path, size=size, channels=channels) if holds_images(path) else read_idx_folder(path)
     if path.exists() and not path.is_file():  # what a pipe gave is gone: it cannot be opened twice

@@ -48,6 +48,8 @@ def read_npz(path: StrPath) -> Dataset:
         If the archive is damaged, or an array is missing or has another dtype or shape.
     """
     with InputFile("read_npz", path) as file:
+        if file.size is None:
+            raise file.error("expected a file, got a pipe or a device; copy the archive into a file")
         try:
             with zipfile.ZipFile(file.path) as archive:
                 # One damaged bit can make the labels vanish without a word: in a name, which zipfile compares with its

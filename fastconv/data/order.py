@@ -67,7 +67,12 @@ def split(
 
 
 def _classes(stratify: object, n: int) -> NDArray[np.int64]:
-    classes = np.asarray(stratify)
+    try:
+        classes = np.asarray(stratify)
+    except ValueError:  # lists of different lengths
+        classes = np.empty(0, object)
+    if isinstance(stratify, np.ma.MaskedArray):
+        raise DataError("split: expected stratify as a plain array, got a masked array: fill it first")
     if classes.shape != (n,) or classes.dtype.kind not in "iu":
         raise DataError(
             f"split: expected stratify as {n} whole numbers, one an image, got {classes.dtype} of shape {classes.shape}"

@@ -23,7 +23,14 @@ def write_submission(path: StrPath, labels: ArrayLike) -> None:
     DataError
         If the labels are no such array, or the file cannot be written, which leaves what was there before.
     """
-    values = np.asarray(labels)
+    if isinstance(labels, np.ma.MaskedArray):
+        raise DataError(
+            f"write_submission: {path}: expected labels as a plain array, got a masked array: fill it first"
+        )
+    try:
+        values = np.array(labels)
+    except (ValueError, MemoryError) as error:  # lists of different lengths, or a view that seems to hold terabytes
+        raise DataError(f"write_submission: {path}: expected labels as integers of shape (N,) ({error})") from error
     if values.dtype.kind not in "iu" or values.ndim != 1 or values.size == 0:
         raise DataError(
             f"write_submission: {path}: expected labels as integers of shape (N,), N at least 1, got dtype "

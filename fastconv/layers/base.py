@@ -323,6 +323,8 @@ class Layer:
         except ShapeError:
             self.plan(shape, Workspace(self.dtype))  # says it with the shape that came
             raise
+        except MemoryError:
+            raise MemoryError(f"{type(self).__name__}: no memory for an image of shape {shape[1:]}") from None
         return (shape[0], *out[1:])
 
     def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:

@@ -137,7 +137,7 @@ class Keeper:
             return self._restore(state)
         except ModelFileError:
             raise
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, OverflowError, RecursionError, MemoryError) as error:
             raise ModelFileError(f"{path}: no such checkpoint as this version writes ({error!r})") from error
 
     def is_due(self, epoch_ended: bool) -> bool:

@@ -6,6 +6,9 @@ from typing import NamedTuple, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from fastconv import blocks
+from fastconv.losses import check_labels
+
 _Z95 = 1.959963984540054  # 95 % of a normal distribution lie within so many standard deviations
 
 
@@ -38,11 +41,18 @@ def confusion_matrix(labels: NDArray[np.int64], predicted: NDArray[np.int64], cl
         From 0 to classes - 1.
     classes : int
 
+    Raises
+    ------
+    ShapeError, TypeError, ValueError
+        If they are no such labels.
+
     Returns
     -------
     int64[classes, classes]
         A row for each true class, a column for each predicted one.
     """
+    n = blocks.as_array("confusion_matrix", "labels", labels).size
+    labels, predicted = (check_labels("confusion_matrix", given, n, classes) for given in (labels, predicted))
     return np.bincount(labels * classes + predicted, minlength=classes * classes).reshape(classes, classes)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from fastconv import atomic, io
+from fastconv.regular import read_small
 from fastconv.sequential import Sequential
 from fastconv.training.callbacks import Callback, KeepBest, Run
 from fastconv.training.history import History, Record
@@ -78,9 +79,9 @@ def read_results(path: str | os.PathLike[str]) -> History:
 
 def _rows(path: Path, columns: Mapping[str, str]) -> list[dict[str, float | None]]:
     """Return the rows of a table; errors as in ``read_results``."""
-    with path.open(encoding="ascii", errors="replace", newline="") as file:
-        rows = list(csv.reader(file))
+    content = read_small(path).decode("ascii", "replace")
     try:
+        rows = list(csv.reader(content.splitlines(keepends=True)))
         if rows[:1] != [list(columns)]:
             raise ValueError(f"the header {','.join(columns)}, got {','.join(*rows[:1])!r}")
         found: list[dict[str, float | None]] = []
@@ -88,7 +89,7 @@ def _rows(path: Path, columns: Mapping[str, str]) -> list[dict[str, float | None
             cells = dict(zip(columns, row, strict=True))
             values = {name: None if cell == "" else float(cell) for name, cell in cells.items()}
             found.append(values | {"epoch": int(cells["epoch"])})
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, csv.Error) as error:
         raise RunFolderError(f"{path}: the file is damaged, or no run's {path.name}: {error}") from error
     return found
 

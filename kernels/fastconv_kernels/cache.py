@@ -69,7 +69,8 @@ def folder():
         else:
             top = Path.home() / ".cache" / "fastconv"
         place = top / source_hash()
-        place.mkdir(parents=True, exist_ok=True, mode=0o700)
+        top.mkdir(parents=True, exist_ok=True, mode=0o700)  # a umask of 002 would leave parents open to the group
+        place.mkdir(exist_ok=True, mode=0o700)
         if hasattr(os, "geteuid"):
             for part in (top, place):
                 found = part.stat()
