@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastconv as fc
-from fastconv import models
+from fastconv import models, optim
 
 SHAPES = {
     name: (1, 28, 28) if name in ("lenet5", "lenet_seed", "digitnet", "tiny") else (3, 32, 32) for name in models.NAMES
@@ -45,7 +45,7 @@ def test_one_epoch_on_real_digits_is_better_than_guessing(name):
     every = 4 if name == "tiny" else 20
     images, labels = digits.images[::every], digits.labels[::every]
     model = models.create_for(name, (1, 28, 28), 10)
-    optimizer = fc.Adam(0.02 if name == "tiny" else 0.001)
+    optimizer = optim.by_name("adam", 0.02 if name == "tiny" else None)
     history = model.fit(
         images, labels, epochs=1, batch_size=20, optimizer=optimizer, schedule="constant", verbose=False
     )

@@ -6,14 +6,14 @@ from fastconv.augment.options import PRESETS, Augment, check_pixels, chosen
 from fastconv.augment.packing import Augmentation, Packing
 
 VIEWS = {
-    "digits": Augment(rotate=5, scale=(0.95, 1.05), shear=5, shift=1),
+    "digits": Augment(rotate=4, scale=(0.96, 1.04), shear=2.5, shift=0.75),
     "fashion": Augment(crop=1, flip=True),
     "cifar": Augment(crop=2, padding_mode="reflect", flip=True),
 }
 """What views undergo, for each preset of training: half its ranges, and nothing that bends or hides parts of an image.
 
-Of 3,773 digits held out, lenet5 gets 26 wrong alone, 23 with 16 views by the preset of training, and 20 to 21 with half
-its ranges; without the bending its cross-entropy falls by another 7 %.
+Of 3,773 digits held out, lenet5 got 26 wrong alone, 23 with 16 views of up to 10 degrees, a tenth of the size and 2 pixels,
+bent elastically, as it was trained, and 20 to 21 with half of that; without the bending its cross-entropy fell by 7 %.
 """
 
 
