@@ -33,6 +33,7 @@ FILES = [
     "averaging",
     "lanes",
     "augment",
+    "groupnorm",
     "bias",
     "guard_cells",
     "exactness",
@@ -42,8 +43,10 @@ FILES = [
 def test_the_kernels_tests_pass_without_a_compiler():
     """The very tests of the compiled kernels, with few drawn examples."""
     files = [str(ROOT / "tests" / f"test_{name}.py") for name in FILES]
+    # Under coverage (.ci/run), this is where the loops of kernels are met.
+    measured = ["-m", "coverage", "run"] if "COVERAGE_RUN" in os.environ else []
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", *files],
+        [sys.executable, *measured, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", *files],
         env=os.environ | {"NUMBA_DISABLE_JIT": "1"},
         cwd=ROOT,
         capture_output=True,
