@@ -39,17 +39,14 @@ class Recipe(NamedTuple):
     data: str = "digits"
 
 
-DIGITNET = (
-    "--model digitnet --augment --batch-size 128 --lr 0.04 --weight-decay 0.001 --decay weights --loss-smoothing 0.1 "
-    "--ema 0.998 --epochs 28"
-)
 RECIPES = {
     "lenet5": Recipe(0.990, ""),
-    "lenet5-augment": Recipe(0.9945, "--augment --epochs 40 --batch-size 128"),
-    "digitnet-augment": Recipe(0.9970, DIGITNET),
-    "digitnet-ensemble": Recipe(0.9977, f"{DIGITNET} --ensemble 4 --tta 8"),
-    "fashion": Recipe(0.940, DIGITNET.replace("--augment", "--augment fashion"), "fashion"),
-    "lenet-seed": Recipe(0.985, "--model lenet_seed --augment --epochs 40 --batch-size 128"),
+    "lenet5-augment": Recipe(0.9945, "--model lenet5 --augment"),
+    "digitnet-augment": Recipe(0.9970, "--model digitnet --augment"),
+    "digitnet-ensemble": Recipe(0.9977, "--model digitnet --augment --ensemble 4 --tta 8"),
+    "fashion": Recipe(0.940, "--model digitnet --augment fashion", "fashion"),
+    "small-2000": Recipe(0.991, "--model tiny --augment"),
+    "lenet-seed": Recipe(0.985, "--model lenet_seed --augment"),
 }
 
 FILES = {"digits": ("digits/train.csv.gz", "digits/test.csv.gz"), "fashion": ("fashion/train.npz", "fashion/test.npz")}

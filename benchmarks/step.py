@@ -60,13 +60,19 @@ registers, at best, before or after the rounds: {figures.digits(bound)} thousand
 """
 
 
-def full(times: Times, most: float) -> str:
-    """Return the block for docs/benchmarks.md."""
+def tables(times: Times) -> str:
+    """Return the tables of speeds and, if there are others, of ratios."""
     block = ""
     for work in ("training", "inference"):
         block += f"\n**{work.capitalize()}, thousand images a second: median (range)**\n\n{speeds(times, work)}"
         if len(times.names(work)) > 1:
             block += f"\n**{work.capitalize()}, fastconv's speed over theirs: median (range)**\n\n{ratios(times, work)}"
+    return block
+
+
+def full(times: Times, most: float) -> str:
+    """Return the block for docs/benchmarks.md."""
+    block = tables(times)
     if LENET5 in times.batches:
         block += f"\n**LeNet-5's training step and the arithmetic limit**\n\n{limit(times, most)}"
     return f"{block}\n{times.notes()}"

@@ -684,7 +684,11 @@ def _sources(
 ) -> list[tuple[int, float]]:
     """Return, along one axis, the pixels that output pixel ``i`` is made of, and their weights: equation (55)."""
     step = size / out if scale is None else 1 / scale
+    if out == size:  # PyTorch's exceptions: whatever the scale
+        return [(i, 1.0)]
     if mode == "nearest":
+        if out == 2 * size:
+            return [(i // 2, 1.0)]
         return [(min(int(np.float32(i) * np.float32(step)), size - 1), 1.0)]
     place = i * (size - 1) / max(out - 1, 1) if align_corners else max((i + 0.5) * step - 0.5, 0)
     left = min(int(place), size - 1)

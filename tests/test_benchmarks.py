@@ -22,6 +22,7 @@ from benchmarks import (
     latency,
     libraries,
     machine,
+    models,
     naive,
     nets,
     operations,
@@ -46,6 +47,7 @@ TINY = {
     "time_to_accuracy": ["--seeds", "0", "--held-out", "0.05", "--goal", "0.1"],
     "busy": ["--batch", "16", "--rounds", "1", "--seconds", "0"],
     "denormals": ["--batch", "16", "--seconds", "0"],
+    "epoch": ["--images", "200", "--only", "lenet_seed", "lenet5"],
     "kernels": ["--batch", "2", "--seconds", "0"],
     "memory": ["--digits", "100", "--epochs", "1"],
     "roofline": ["--batch", "16", "--seconds", "0"],
@@ -61,6 +63,12 @@ EXPECTED = {
     "time_to_accuracy": ["| 0 ", "| mean ", "| worst ", "kernels from their cache"],
     "busy": ["| quiet ", "| one core busy elsewhere "],
     "denormals": ["| ordinary ", "| denormal ", "ratio (range)"],
+    "epoch": [
+        "| lenet_seed ",
+        "|      5,120 |          0.485 |",
+        "One epoch of 180 digits in batches of 64",
+        "on\n20 others",
+    ],
     "kernels": ["| convolution 2, to the filters ", "| packing and normalising uint8 ", "GFLOP/s at best"],
     "memory": ["| `fastconv train` on 100 random digits ", "kbytes"],
     "roofline": ["| all kernels ", "| Python, and between the kernels ", "MFLOP an image"],
@@ -123,7 +131,7 @@ def test_steps_of_all_networks_beside_fastconv_again(monkeypatch, capsys, quick_
     monkeypatch.setattr(turns, "THEIRS", (AGAIN,))
     assert step.main([*NETS[:4], "--images", "32", "--batch", "16"]) == 0
     printed = capsys.readouterr().out
-    for net in nets.ALL:
+    for net in step.BATCHES:
         assert printed.count(f"| {net.name:10} |    16 | ") == 4
     for text in (
         "**Training, thousand images a second: median (range)**",
@@ -267,6 +275,51 @@ def test_lenet5_as_data_is_the_model():
     assert nets.training_flops(nets.LENET5) == 2 * (2 * convolutions_[0] + 3 * convolutions_[1] + 3 * linear)
 
 
+@pytest.mark.parametrize("net", models.BATCHES, ids=lambda net: net.name)
+def test_the_models_as_data_are_the_models(net):
+    ours, data = fc.models.create_for(net.name, net.image, 10, seed=3), fastconv_net.build(net, seed=3)
+    assert repr(data) == repr(ours)
+    theirs = data.state_dict()
+    for name, value in ours.state_dict().items():
+        np.testing.assert_array_equal(theirs[name], value)
+    total = ours.summary(net.image).splitlines()[-2].split()[-1]
+    forward, *_ = nets.forward_flops(net.layers, *net.image[1:])
+    assert f"{forward / 1e6:.3f}" == total
+
+
+def small_net(monkeypatch, library):
+    """Run ``benchmarks.models`` on a few small images instead, beside one library."""
+    monkeypatch.setattr(turns, "THEIRS", (library,))
+    monkeypatch.setattr(models, "BATCHES", {nets.SMALL: (16,)})
+    return models.main(["--rounds", "1", "--seconds", "0", "--images", "80"])
+
+
+def test_every_kind_of_layer_beside_fastconv_again(monkeypatch, capsys):
+    assert small_net(monkeypatch, AGAIN) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("| small   |    16 | ") == 4
+    assert "The libraries agree" in printed
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("library", turns.THEIRS, ids=lambda library: library.module)
+def test_every_kind_of_layer_beside_another_library(library, monkeypatch, capsys):
+    if missing(library):
+        pytest.skip(f"no {' and no '.join(missing(library))}")
+    assert small_net(monkeypatch, library) == 0
+    printed = capsys.readouterr().out
+    assert f" {library.name} |" in printed
+    assert "The libraries agree" in printed
+
+
+def test_models_that_disagree_are_not_timed(monkeypatch, capsys):
+    monkeypatch.setattr(turns, "TOLERANCES", {"logits": -1.0})
+    assert small_net(monkeypatch, AGAIN) == 1
+    printed = capsys.readouterr()
+    assert not printed.out
+    assert "benchmarks.models: fastconv and fastconv: logits differ by 0 of their size, tolerance -1" in printed.err
+
+
 def test_the_work_is_the_same_each_time(tmp_path):
     def written(name, net, seed):
         turns.write_work(tmp_path / name, net, 40, seed)
@@ -365,7 +418,13 @@ def test_all_programs_run_one_after_the_other(monkeypatch, capfd):
     assert __main__.main(["--write", "--peers-python", "python"]) == 1
     assert called[0] == ["benchmarks.step", "--write", "--peers-python", "python"]
     assert called[-1] == ["benchmarks.tiles", "--write"]
-    assert {name.removeprefix("benchmarks.") for name, *_ in called} == {"step", "latency", "convolutions", *TINY}
+    assert {name.removeprefix("benchmarks.") for name, *_ in called} == {
+        "step",
+        "models",
+        "latency",
+        "convolutions",
+        *TINY,
+    }
     assert capfd.readouterr().err.endswith("benchmarks: failed: start\n")
 
 
@@ -487,7 +546,7 @@ def test_a_page_without_markers_is_refused():
         machine.replace_block("nothing", "step", "a table")
 
 
-@pytest.mark.parametrize("name", ["step", "latency", "convolutions", *TINY])
+@pytest.mark.parametrize("name", ["step", "models", "latency", "convolutions", *TINY])
 def test_the_page_has_a_place_for_every_table(name):
     page = machine.PAGE.read_text(encoding="utf-8")
     assert machine.replace_block(page, name, "a table").count("a table") == page.count("a table") + 1

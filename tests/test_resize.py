@@ -151,3 +151,20 @@ def test_a_reshape_that_does_not_fit_is_named():
         fc.Reshape(2, 2, 2)(np.zeros((3, 9)))
     with pytest.raises(fc.ShapeError, match=r"x with a multiple of 4 values an image for \(2, -1, 2\), got \(3, 9\)"):
         fc.Reshape(2, -1, 2)(np.zeros((3, 9)))
+
+
+@pytest.mark.parametrize(
+    ("size", "factor", "expected"), [(2, 1.3, [0, 1]), (2, 2.3, [0, 0, 1, 1]), (3, 1.9, [0, 0, 1, 1, 2])]
+)
+def test_nearest_goes_by_the_sizes_where_these_stay_or_double(size, factor, expected):
+    """As in PyTorch: floor(i / factor) would repeat the first pixel of two, and lose the last."""
+    x = np.arange(float(size)).reshape(1, 1, size, 1)
+    assert F.interpolate(x, scale_factor=(factor, 1.0)).reshape(-1).tolist() == expected
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_bilinear_copies_where_the_size_stays(align_corners):
+    """As in PyTorch, by a factor that is lost in rounding."""
+    x = np.arange(2.0).reshape(1, 1, 2, 1)
+    y = F.interpolate(x, scale_factor=(1.3, 1.0), mode="bilinear", align_corners=align_corners)
+    assert y.reshape(-1).tolist() == [0, 1]

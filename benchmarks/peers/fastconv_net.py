@@ -13,12 +13,18 @@ from fastconv.training.step import checked_step
 
 def _layer(layer: nets.Layer) -> fc.Layer:
     match layer:
-        case nets.Conv2d(channels, filters, taps, padding):
-            return fc.Conv2d(channels, filters, taps, padding=padding)
+        case nets.Conv2d(channels, filters, taps, padding, stride, groups, bias):
+            return fc.Conv2d(channels, filters, taps, stride, padding, groups=groups, bias=bias)
+        case nets.BatchNorm2d(channels):
+            return fc.BatchNorm2d(channels, nets.EPS, nets.TRACKED)
         case nets.ReLU():
             return fc.ReLU()
         case nets.MaxPool2d(size):
             return fc.MaxPool2d(size)
+        case nets.GlobalAvgPool2d():
+            return fc.GlobalAvgPool2d()
+        case nets.Residual(body, shortcut):
+            return fc.Residual(*(fc.Sequential(*map(_layer, branch)) for branch in (body, shortcut) if branch))
         case nets.Flatten():
             return fc.Flatten()
         case nets.Linear(inputs, outputs):

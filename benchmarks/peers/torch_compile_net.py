@@ -18,25 +18,18 @@ class TorchCompileNet(TunedTorchNet):
 
     def __init__(self, net: nets.Net, images: np.ndarray, labels: np.ndarray, weights: protocol.Weights) -> None:
         super().__init__(net, images, labels, weights)
-        self._forward = self.logits
-        self._forget()
         self.mean_loss = torch.compile(self.mean_loss, dynamic=False)
 
-    def _forget(self) -> None:
-        """Forget what was compiled: for another batch size, or for the weights of before."""
+    def fold(self) -> None:
+        """Fold the weights as they are, and forget what was compiled: for those before, or another batch size."""
+        super().fold()
         torch.compiler.reset()
-        self._frozen = torch.compile(self._forward, dynamic=False, options={"freezing": True})
-        self._trained = False
-
-    def train(self, index: torch.Tensor) -> float:
-        """Forward and loss, backward, momentum step."""
-        self._trained = True
-        return super().train(index)
+        self._frozen = torch.compile(self.evaluate, dynamic=False, options={"freezing": True})
 
     def infer(self, index: torch.Tensor) -> torch.Tensor:
         """Forward alone."""
-        if self._trained:
-            self._forget()
+        if self.folded is None:
+            self.fold()
         with torch.no_grad():
             return self._frozen(index)
 

@@ -209,7 +209,7 @@ def _pair(name: str, value: Any, meaning: str) -> tuple[Any, Any]:
 
 
 PRESETS = {
-    "digits": Augment(rotate=10, scale=(0.9, 1.1), shear=10, shift=2, elastic=(30, 4.5)),
+    "digits": Augment(rotate=8, scale=(0.92, 1.08), shear=5, shift=1.5),
     "fashion": Augment(crop=2, flip=True, cutout=8),
     "cifar": Augment(crop=4, padding_mode="reflect", flip=True, cutout=8),
 }

@@ -40,6 +40,7 @@ from fastconv.training.evaluation import BATCH, of_probabilities
 from fastconv.training.metrics import balanced_accuracy, confusion_matrix, macro_f1, per_class, wilson_interval
 from fastconv.training.normalize import normalization_of
 from fastconv.training.progress import Progress
+from fastconv.training.recipes import recipe_for
 from fastconv.training.run_folder import (
     CHECKPOINT,
     CONFIG,
@@ -123,6 +124,8 @@ def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
 
 def _read(arguments: argparse.Namespace) -> Job:
     """Read all files and check that everything fits together."""
+    check_name(arguments.model)
+    _complete(arguments)
     optimizer, schedule, ema = recipe_of(arguments)
     loss = CrossEntropyLoss(arguments.loss_smoothing)
     if arguments.tta > 1 and arguments.augment is None:
@@ -130,7 +133,6 @@ def _read(arguments: argparse.Namespace) -> Job:
     for option, given in (("--early-stop", arguments.early_stop), ("--schedule plateau", _is_plateau(arguments))):
         if given and not arguments.val:
             raise UsageError(f"{option}: expected images to measure on, got --val 0; hold some out, such as --val 0.1")
-    check_name(arguments.model)
     say_machine()
     dataset = data.load(arguments.data, size=arguments.size)
     labels = labels_of(dataset)
@@ -166,10 +168,20 @@ def _read(arguments: argparse.Namespace) -> Job:
     )
 
 
+def _complete(arguments: argparse.Namespace) -> None:
+    """Fill in what the options leave open."""
+    recipe = recipe_for(arguments.model, augmented=arguments.augment is not None)._asdict()
+    if arguments.optimizer != "sgd":
+        del recipe["lr"], recipe["weight_decay"]
+    for name, value in recipe.items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, value)
+
+
 def recipe_of(arguments: argparse.Namespace) -> tuple[Optimizer, Schedule, EMA | None]:
     """Return what remembers its steps, and is thus made anew for each model."""
     how = arguments.lr, arguments.weight_decay, arguments.decay, arguments.clip
-    ema = None if arguments.ema is None else EMA(arguments.ema)
+    ema = EMA(arguments.ema) if arguments.ema else None
     return optim.by_name(arguments.optimizer, *how), schedules.by_name(arguments.schedule), ema
 
 

@@ -29,7 +29,8 @@ class Taps(NamedTuple):
 
 def nearest(size: int, out: int, scale: float | None) -> Taps:
     """Return which of ``size`` pixels each of ``out`` pixels is, with PyTorch's roundings: equation (55)."""
-    step = np.float32(size / out if scale is None else 1 / scale)
+    # Where the size stays or doubles, PyTorch goes by the sizes, whatever the scale.
+    step = np.float32(size / out if scale is None or out in (size, 2 * size) else 1 / scale)
     places = np.floor(np.arange(out, dtype=np.float32) * step).astype(np.int64)
     return Taps(np.arange(out + 1), np.minimum(places, size - 1), np.ones(out))
 
@@ -39,6 +40,8 @@ def linear(size: int, out: int, scale: float | None, align_corners: bool, dtype:
     i, half = np.arange(out, dtype=dtype), dtype.type(0.5)
     if align_corners:
         places = i * dtype.type((size - 1) / max(out - 1, 1))
+    elif out == size:  # PyTorch copies, whatever the scale
+        places = i
     else:
         step = dtype.type(size / out if scale is None else 1 / scale)
         places = np.maximum((i + half) * step - half, 0)

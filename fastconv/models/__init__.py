@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from fastconv.models.lenet import lenet5 as lenet5
     from fastconv.models.lenet import lenet_seed as lenet_seed
     from fastconv.models.mobilenet import mobilenet_small as mobilenet_small
+    from fastconv.models.mobilenet import tiny as tiny
     from fastconv.models.resnet import resnet20 as resnet20
     from fastconv.models.resnet import resnet32 as resnet32
     from fastconv.models.resnet import resnet56 as resnet56
@@ -20,7 +21,7 @@ _NAMES = {
     "fastconv.models.lenet": ("lenet5", "lenet_seed"),
     "fastconv.models.vgg": ("digitnet", "vgg_small"),
     "fastconv.models.resnet": ("resnet20", "resnet32", "resnet56"),
-    "fastconv.models.mobilenet": ("mobilenet_small",),
+    "fastconv.models.mobilenet": ("mobilenet_small", "tiny"),
 }
 __getattr__, __dir__, __all__ = lazily(__name__, _NAMES)
 NAMES = tuple(__all__)

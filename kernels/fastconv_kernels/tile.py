@@ -12,18 +12,21 @@ Each operation is written twice, one under the other:
 * the function marked ``@compiled_as(...)`` tells Numba which LLVM instructions stand for a call of it.
 
 Arrays are indexed like arrays, with two differences that make the compiled loads single instructions: nothing is
-checked against the bounds, and a negative index does not wrap around.  The last axis must be contiguous.
+checked against the bounds, and a negative index does not wrap around.  The last axis must be contiguous.  Under
+``NUMBA_BOUNDSCHECK=1`` every vector that is loaded or stored is checked, axis by axis: what lies outside raises
+IndexError, which names the operation.
 """
 
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import config, types
 from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.core.typing.templates import infer_global, make_intrinsic_template
 from numba.extending import register_model
 
 LANES = 16
+_CHECKED = bool(config.BOUNDSCHECK)
 
 
 class LaneVector(types.Type):
@@ -71,6 +74,49 @@ def _address(context, builder, array_type, array, index):
     for position, stride in zip(cgutils.unpack_tuple(builder, index), strides, strict=False):
         offset = builder.add(offset, builder.mul(position, stride, flags=("nsw",)), flags=("nsw",))
     return _move(builder, builder.bitcast(view.data, _BYTE.as_pointer()), offset), view, strides
+
+
+def _check(context, builder, operation, view, place, reach=LANES, unless=None):
+    """Raise IndexError, under NUMBA_BOUNDSCHECK=1, if an access leaves its array.
+
+    Parameters
+    ----------
+    operation : str
+        For the message.
+    view, place
+        The array and where the access begins; without the last axis, at that axis' start.
+    reach : int or LLVM integer
+        How far it goes along the last axis: a vector, or 1 for a number.
+    unless : LLVM bit, optional
+        Where it is set, nothing is accessed.
+    """
+    if not _CHECKED:
+        return
+    shape = cgutils.unpack_tuple(builder, view.shape)
+    zero, one = ir.Constant(_I64, 0), ir.Constant(_I64, 1)
+    place = [*place, *[zero] * (len(shape) - len(place))]
+    reaches = [one] * (len(shape) - 1) + [ir.Constant(_I64, reach) if isinstance(reach, int) else reach]
+    wrong = ir.Constant(ir.IntType(1), 0)
+    for position, size, far in zip(place, shape, reaches, strict=True):
+        below = builder.icmp_signed("<", position, zero)
+        beyond = builder.icmp_signed(">", builder.add(position, far), size)
+        wrong = builder.or_(wrong, builder.or_(below, beyond))
+    if unless is not None:
+        wrong = builder.and_(wrong, builder.not_(unless))
+    _refuse(context, builder, operation, wrong)
+
+
+def _refuse(context, builder, operation, wrong):
+    with builder.if_then(wrong, likely=False):
+        context.call_conv.return_user_exc(builder, IndexError, (f"{operation}: outside the array",))
+
+
+def _further(builder, index, *steps):
+    """Return an index's numbers after some steps, (axis, how far) each."""
+    place = cgutils.unpack_tuple(builder, index)
+    for axis, far in steps:
+        place[axis] = builder.add(place[axis], ir.Constant(_I64, far) if isinstance(far, int) else far)
+    return place
 
 
 def _move(builder, pointer, offset):
@@ -159,10 +205,11 @@ def _spread(typingctx, b, f, m, p):
 
     def codegen(context, builder, signature, args):
         index = cgutils.pack_array(builder, [args[1]])
-        first, _, strides = _address(context, builder, signature.args[0], args[0], index)
+        first, view, strides = _address(context, builder, signature.args[0], args[0], index)
         scalar = context.get_value_type(b.dtype)
         rows = []
         for i in range(m.literal_value):
+            _check(context, builder, "spread", view, _further(builder, index, (0, i)), 1)
             here = builder.bitcast(_move(builder, first, _times(builder, strides[0], i)), scalar.as_pointer())
             rows += [_splat(context, builder, builder.load(here), b.dtype)] * p.literal_value
         return cgutils.pack_array(builder, rows)
@@ -192,8 +239,11 @@ def _vectors(typingctx, x, index, axis, step, count):
     row = _tile_type(x.dtype, count.literal_value)
 
     def codegen(context, builder, signature, args):
-        first, _, strides = _address(context, builder, signature.args[0], args[0], args[1])
+        first, view, strides = _address(context, builder, signature.args[0], args[0], args[1])
         gap = builder.mul(args[3], strides[axis.literal_value])
+        for n in range(row.count):
+            place = _further(builder, args[1], (axis.literal_value, _times(builder, args[3], n)))
+            _check(context, builder, "vectors", view, place)
         places = [_move(builder, first, _times(builder, gap, n)) for n in range(row.count)]
         return cgutils.pack_array(builder, [_load(context, builder, place, x.dtype) for place in places])
 
@@ -226,6 +276,8 @@ def _padded_vectors(typingctx, x, index, axis, step, count):
             # Choosing between two addresses, not two branches: a conditional move beside eight multiply-adds is free.
             position = builder.add(start, _times(builder, args[3], n))
             inside = builder.icmp_unsigned("<", position, size)
+            place = _further(builder, args[1], (axis_number, _times(builder, args[3], n)))
+            _check(context, builder, "padded_vectors", view, place, unless=builder.not_(inside))
             here = _move(builder, first, _times(builder, gap, n))
             out.append(_load(context, builder, builder.select(inside, here, nothing), x.dtype))
         return cgutils.pack_array(builder, out)
@@ -256,6 +308,8 @@ def _padded_pixels(typingctx, image, index, count):
         out = []
         for n in range(row.count):
             inside = builder.and_(row_inside, builder.icmp_unsigned("<", builder.add(j, ir.Constant(j.type, n)), width))
+            place = _further(builder, args[1], (2, n))
+            _check(context, builder, "padded_pixels", view, place, unless=builder.not_(inside))
             here = _move(builder, first, _times(builder, strides[2], n))
             out.append(_load(context, builder, builder.select(inside, here, nothing), image.dtype))
         return cgutils.pack_array(builder, out)
@@ -273,13 +327,14 @@ def _weights(typingctx, k, index, axis, m):
     column = _tile_type(k.dtype, m.literal_value)
 
     def codegen(context, builder, signature, args):
-        first, _, strides = _address(context, builder, signature.args[0], args[0], args[1])
+        first, view, strides = _address(context, builder, signature.args[0], args[0], args[1])
         scalar = context.get_value_type(k.dtype)
         # A contiguous axis known at compile time folds into the address of the instruction.
         contiguous = k.layout == "C" and axis.literal_value == k.ndim - 1
         gap = ir.Constant(strides[0].type, k.dtype.bitwidth // 8) if contiguous else strides[axis.literal_value]
         out = []
         for i in range(column.count):
+            _check(context, builder, "weights", view, _further(builder, args[1], (axis.literal_value, i)), 1)
             here = builder.bitcast(_move(builder, first, _times(builder, gap, i)), scalar.as_pointer())
             out.append(_splat(context, builder, builder.load(here), k.dtype))
         return cgutils.pack_array(builder, out)
@@ -612,7 +667,8 @@ def _sampled(typingctx, image, width, height, columns, rows):
     def codegen(context, builder, signature, args):
         array, width, height, columns, rows = args
         scalar, vector = image.dtype, _vector_type(context, image.dtype)
-        base = builder.ptrtoint(context.make_array(image)(context, builder, array).data, _I64)
+        view = context.make_array(image)(context, builder, array)
+        base, (pixel_count,) = builder.ptrtoint(view.data, _I64), cgutils.unpack_tuple(builder, view.shape)
 
         def split(tile, size):
             (place,) = cgutils.unpack_tuple(builder, tile)
@@ -625,6 +681,12 @@ def _sampled(typingctx, image, width, height, columns, rows):
 
         (c, fx), (r, fy) = split(columns, width), split(rows, height)
         at = builder.add(builder.mul(r, _splat_whole(builder, width)), c)
+        if _CHECKED:
+            last = builder.sub(pixel_count, builder.add(width, ir.Constant(_I64, 2)))
+            beyond = builder.icmp_signed(">", at, _splat_whole(builder, last))
+            below = builder.icmp_signed("<", at, ir.Constant(_I64S, None))
+            some = builder.bitcast(builder.or_(below, beyond), ir.IntType(LANES))
+            _refuse(context, builder, "sampled", builder.icmp_unsigned("!=", some, ir.Constant(some.type, 0)))
         size = ir.Constant(_I64, scalar.bitwidth // 8)
         at = builder.mul(at, _splat_whole(builder, size))
 
@@ -681,7 +743,7 @@ def _store(typingctx, tile, y, index, m_axis, m, p_axis, p_step, p):
     M, P = m.literal_value, p.literal_value
 
     def codegen(context, builder, signature, args):
-        first, _, strides = _address(context, builder, signature.args[1], args[1], args[2])
+        first, view, strides = _address(context, builder, signature.args[1], args[1], args[2])
         vector = _vector_type(context, y.dtype).as_pointer()
         lanes = cgutils.unpack_tuple(builder, args[0])
         gap = builder.mul(args[6], strides[p_axis.literal_value])
@@ -689,6 +751,9 @@ def _store(typingctx, tile, y, index, m_axis, m, p_axis, p_step, p):
             for q in range(P):
                 offset = builder.add(_times(builder, strides[m_axis.literal_value], i), _times(builder, gap, q))
                 here = builder.bitcast(_move(builder, first, offset), vector)
+                pixel = p_axis.literal_value, _times(builder, args[6], q)
+                place = _further(builder, args[2], (m_axis.literal_value, i), pixel)
+                _check(context, builder, "store", view, place)
                 builder.store(lanes[i * P + q], here).align = y.dtype.bitwidth // 8
         return context.get_dummy_value()
 
@@ -714,7 +779,7 @@ def _store_lane_sums(typingctx, tile, w, index, m_axis, m, p_axis, p):
     M, P = m.literal_value, p.literal_value
 
     def codegen(context, builder, signature, args):
-        first, _, strides = _address(context, builder, signature.args[1], args[1], args[2])
+        first, view, strides = _address(context, builder, signature.args[1], args[1], args[2])
         scalar = context.get_value_type(w.dtype)
         sums = cgutils.unpack_tuple(builder, args[0])
         for i in range(M):
@@ -723,6 +788,8 @@ def _store_lane_sums(typingctx, tile, w, index, m_axis, m, p_axis, p):
                 offset = builder.add(
                     _times(builder, strides[m_axis.literal_value], i), _times(builder, strides[p_axis.literal_value], q)
                 )
+                place = _further(builder, args[2], (m_axis.literal_value, i), (p_axis.literal_value, q))
+                _check(context, builder, "store_lane_sums", view, place, 1)
                 builder.store(total, builder.bitcast(_move(builder, first, offset), scalar.as_pointer()))
         return context.get_dummy_value()
 
@@ -744,7 +811,7 @@ def _store_columns(typingctx, tile, w, row, column, m, p, end):
 
     def codegen(context, builder, signature, args):
         index = cgutils.pack_array(builder, [args[2], args[3]])
-        first, _, strides = _address(context, builder, signature.args[1], args[1], index)
+        first, view, strides = _address(context, builder, signature.args[1], args[1], index)
         vector = _vector_type(context, w.dtype)
         size = w.dtype.bitwidth // 8
         masks = ir.VectorType(ir.IntType(1), LANES)
@@ -755,6 +822,10 @@ def _store_columns(typingctx, tile, w, row, column, m, p, end):
         places = ir.VectorType(ir.IntType(64), LANES)
         lanes = cgutils.unpack_tuple(builder, args[0])
         left = builder.sub(args[6], args[3])
+        most = ir.Constant(_I64, LANES * P)
+        kept = builder.select(builder.icmp_signed("<", left, most), left, most)
+        for i in range(M):
+            _check(context, builder, "store_columns", view, _further(builder, index, (0, i)), kept)
         nothing = ir.Constant(places, ir.Undefined)
         limit = builder.shuffle_vector(
             builder.insert_element(nothing, left, ir.Constant(_I32, 0)),
