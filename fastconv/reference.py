@@ -897,7 +897,7 @@ def prelu_backward(dy: np.ndarray, x: np.ndarray, weight: np.ndarray) -> tuple[n
 # -------------------------------------------------------------------------------------------------------- softmax
 
 
-def _rows(shape: tuple[int, ...]) -> Iterator[tuple]:
+def _rows(shape: tuple[int, ...]) -> Iterator[tuple[int | slice, ...]]:
     """Yield where each row of K numbers lies in an array of shape [N, K, ...]."""
     for n, *place in np.ndindex(shape[0], *shape[2:]):
         yield (n, slice(None), *place)

@@ -309,6 +309,7 @@ class TestFiles:
             raise PermissionError(13, "Permission denied")
 
         monkeypatch.setattr(Path, "open", refuse)
+        (tmp_path / "data.csv").touch()
         assert "no permission to read the file; change its permissions" in error_of(tmp_path / "data.csv")
 
     @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="there is no file here that fails when it is read")
