@@ -60,7 +60,7 @@ class Convolution(Layer):
         out = shapes.conv2d(shape, self.filters, stride, sides, dilation, self.groups, operation)
         work.around = None
         work.dx = work.empty(shape, work.came)
-        if self.padding_mode != "zeros" and sides != ((0, 0), (0, 0)):
+        if self._copies_padding():
             whole = shapes.padded(operation, shape, sides, self.padding_mode)
             work.around = Padding(shape[2:], sides, self.padding_mode, 0, work.dtype)
             work.padded, work.dpadded = work.empty(whole), work.empty(whole)
@@ -78,6 +78,10 @@ class Convolution(Layer):
             work.shares(self.bias, count) if self.bias else np.empty((count, self.out_channels), work.dtype)
         )
         return out
+
+    def _copies_padding(self) -> bool:
+        """Whether what lies around an image must be written beside it; zeros need not."""
+        return self.padding_mode != "zeros" and self.how.sides != ((0, 0), (0, 0))
 
     def _geometry(self, shape: Shape, out: Shape, sides: Sides, dtype: np.dtype) -> convolution.Geometry:
         _, stride, _, dilation = self.how
@@ -185,7 +189,7 @@ class Conv2d(Convolution):
     def takes_pieces(self, shape: Shape, came: Spread) -> bool:
         """Whether it would be computed in pieces anyway."""
         _, stride, sides, dilation = self.how
-        if self.padding_mode != "zeros" and sides != ((0, 0), (0, 0)):
+        if self._copies_padding():
             return False
         out = shapes.conv2d(shape, self.filters, stride, sides, dilation, self.groups)
         return convolution.stays_in_pieces(self._geometry(shape, out, sides, self.dtype), shape[0]) is not None
