@@ -1,11 +1,13 @@
 """Train every recipe of the accuracy ladder and measure it on images that no choice was made on; print the table.
 
 Run ``python -m benchmarks.accuracy ROW ...``, by default all rows; ``--out FOLDER`` keeps models and submissions there,
-``--write`` puts figures and table into docs/accuracy/ and docs/accuracy.md, which also has the protocol.
+``--write`` puts figures, submissions and table into docs/accuracy/ and docs/accuracy.md, which also has the protocol.
 """
 
+import gzip
 import json
 import shlex
+import shutil
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -125,32 +127,41 @@ def seeds_of(recipe: Recipe, count: int) -> list[int]:
     return [number * models for number in range(count)]
 
 
-def measure(name: str, parts: Parts, seeds: int, work: Path, submission: Path | None) -> dict[str, Any]:
-    """Train a row with each seed, and return its figures; the first seed's model makes the submission."""
+def member_with(name: str, seed: int, work: Path) -> Path | None:
+    """Return the member of an ensemble trained before that is what the row makes of a seed, to the byte; or None."""
+    for other, recipe in RECIPES.items():
+        if recipe.options.startswith(f"{RECIPES[name].options} --ensemble "):
+            for run in work.glob(f"{other}/seed-*/member-*"):
+                options = json.loads((run / "config.json").read_bytes())["options"]
+                if options["seed"] == seed and not json.loads((run / "metrics.json").read_bytes())["interrupted"]:
+                    return run
+    return None
+
+
+def train(name: str, seed: int, parts: Parts, work: Path) -> Path:
+    """Train a row with a seed; returns the run's folder."""
+    run = work / name / f"seed-{seed}"
+    print(f"{name}, seed {seed} ...", file=sys.stderr)
+    words = [*shlex.split(RECIPES[name].options), "--val", "0", "--seed", str(seed), "--no-report", "--out", run]
+    fastconv("train", parts.train, *words)
+    return run
+
+
+def measure(name: str, parts: Parts, seeds: int, work: Path) -> dict[str, Any]:
+    """Train a row with each seed, and return its figures; the first seed's model makes the submission, ROW.csv."""
     recipe, right, seconds, parameters = RECIPES[name], [], [], 0
+    folder = work / name
+    folder.mkdir(exist_ok=True)
     for number, seed in enumerate(seeds_of(recipe, seeds)):
-        run = work / name / f"seed-{seed}"
-        print(f"{name}, seed {seed} ...", file=sys.stderr)
-        fastconv(
-            "train",
-            parts.train,
-            *shlex.split(recipe.options),
-            "--val",
-            "0",
-            "--seed",
-            str(seed),
-            "--no-report",
-            "--out",
-            run,
-        )
-        answers = predict(run, recipe, parts.final, work / name / f"seed-{seed}-final.csv")
+        run = member_with(name, seed, work) or train(name, seed, parts, work)
+        answers = predict(run, recipe, parts.final, folder / f"seed-{seed}-final.csv")
         right.append(int((answers == parts.labels).sum()))
         metrics = json.loads((run / "metrics.json").read_bytes())
         seconds.append(metrics["train_seconds"] if "members" in metrics else read_results(run / "results.csv").seconds)
         config = json.loads((run / "config.json").read_bytes())
         parameters = config["parameters"] * config["options"]["ensemble"]
-        if number == 0 and submission is not None and parts.test is not None:
-            predict(run, recipe, parts.test, submission)
+        if number == 0 and parts.test is not None:
+            predict(run, recipe, parts.test, work / f"{name}.csv")
     return {
         "row": name,
         "data": FILES[recipe.data][0],
@@ -207,6 +218,15 @@ def kept() -> list[dict[str, Any]]:
     return [json.loads(file.read_bytes()) for file in files if file.exists()]
 
 
+def keep(name: str, work: Path) -> None:
+    """Put a row's figures and submission, compressed, where the table comes from."""
+    RESULTS.mkdir(exist_ok=True)
+    shutil.copy(work / f"{name}.json", RESULTS)
+    if (work / f"{name}.csv").exists():
+        submission = gzip.compress((work / f"{name}.csv").read_bytes(), mtime=0)
+        (RESULTS / f"{name}.csv.gz").write_bytes(submission)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure the rows, and write each down as soon as it is measured."""
     parser = machine.parser("accuracy", __doc__, PAGE)
@@ -231,6 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.seeds < 1:
         parser.error(f"expected at least one seed, got {options.seeds}")
 
+    names.sort(key=lambda name: "--ensemble" not in RECIPES[name].options)  # their members serve other rows
     figures: list[dict[str, Any]] = []
     parts: dict[str, Parts] = {}
     with TemporaryDirectory() as folder:
@@ -239,12 +260,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in names:
             kind = RECIPES[name].data
             parts[kind] = parts.get(kind) or part(RECIPES[name], options.data_dir, Path(folder))
-            submission = None if options.out is None else work / f"{name}.csv"
-            found = measure(name, parts[kind], options.seeds, work, submission)
+            found = measure(name, parts[kind], options.seeds, work)
             figures.append(found)
-            for place in [*([] if options.out is None else [work]), *([RESULTS] if options.write else [])]:
-                place.mkdir(parents=True, exist_ok=True)
-                (place / f"{name}.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+            (work / f"{name}.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+            if options.write:
+                keep(name, work)
             machine.publish("accuracy", table(kept() if options.write else figures), options.write, PAGE)
     return 0
 

@@ -1,5 +1,6 @@
 """Every program in benchmarks/ runs, on next to nothing, and prints its table.  What it measures is not looked at."""
 
+import gzip
 import json
 import re
 import subprocess
@@ -557,10 +558,11 @@ def test_the_page_has_a_place_for_every_table(name):
 
 @pytest.fixture
 def ladder(tmp_path, monkeypatch):
-    """Two quick rows, a hundred digits as CSV in a folder of data, and a page to write to."""
+    """Quick rows, a hundred digits as CSV in a folder of data, and a page to write to."""
     recipes = {
         "quick": accuracy.Recipe(0.5, "--model lenet_seed --epochs 20 --batch-size 16"),
         "together": accuracy.Recipe(0.6, "--model lenet_seed --epochs 1 --augment --ensemble 2 --tta 2"),
+        "alone": accuracy.Recipe(0.6, "--model lenet_seed --epochs 1 --augment"),
         "clothes": accuracy.Recipe(0.9, "--epochs 1", "fashion"),
     }
     monkeypatch.setattr(accuracy, "RECIPES", recipes)
@@ -594,6 +596,7 @@ def test_a_row_of_the_ladder_is_measured_and_written(ladder, capsys):
     assert (found["images"], found["seeds"], found["parameters"]) == (10, [0], 5120)
     submission = np.loadtxt(out / "quick.csv", np.int64, delimiter=",", skiprows=1)[:, 1]
     np.testing.assert_array_equal(submission, model.predict(fc.data.load(ladder / "digits/test.csv.gz").images))
+    assert gzip.decompress((accuracy.RESULTS / "quick.csv.gz").read_bytes()) == (out / "quick.csv").read_bytes()
 
     assert accuracy.main(["together", "--seeds", "1", "--data-dir", str(ladder), "--write"]) == 0
     written, printed = accuracy.PAGE.read_text(), capsys.readouterr().out
@@ -606,6 +609,19 @@ def test_a_row_of_the_ladder_is_measured_and_written(ladder, capsys):
     assert [row.split(" | ")[0] for row in rows] == ["| quick", "| together"]
     assert "| 10,240 | 0.6000 | 0." in rows[1]
     assert f"- quick, together: {machine.describe()}." in written
+
+
+def test_members_of_an_ensemble_are_what_their_seeds_make_alone(ladder):
+    out, rows = ladder / "out", ["--data-dir", str(ladder)]
+    assert accuracy.main(["together", "--seeds", "1", *rows, "--out", str(out)]) == 0
+    assert accuracy.main(["alone", *rows, "--out", str(out)]) == 0
+    assert sorted(path.name for path in (out / "alone").glob("seed-?")) == ["seed-2"]  # 0 and 1 were there
+    assert accuracy.main(["alone", "--seeds", "2", *rows, "--out", str(ladder / "other")]) == 0
+    for seed in (0, 1):
+        model = (ladder / "other" / "alone" / f"seed-{seed}" / "model.safetensors").read_bytes()
+        assert model == (out / "together" / "seed-0" / f"member-{seed + 1}" / "model.safetensors").read_bytes()
+        answers = out / "alone" / f"seed-{seed}-final.csv"
+        assert answers.read_bytes() == (ladder / "other" / "alone" / answers.name).read_bytes()
 
 
 def test_intervals_are_of_all_seeds_together():
@@ -631,7 +647,7 @@ def test_no_two_ensembles_share_a_model():
     ("words", "message"),
     [
         (["clothes"], "fashion/train.npz: there is no such file; name the folder that holds fashion/train.npz with"),
-        (["slow"], "expected rows of quick, together, clothes, got 'slow'"),
+        (["slow"], "expected rows of quick, together, alone, clothes, got 'slow'"),
         (["quick", "--seeds", "0"], "expected at least one seed, got 0"),
         (["quick", "--out", "OUT"], "quick is there already; remove it, or name another folder with --out"),
     ],
