@@ -77,6 +77,11 @@ class Optimizer:
         """The norm of all gradients in the last step if there is a ``clip_norm``; else 0."""
         return self._norm
 
+    @property
+    def stride(self) -> float:
+        """How many times longer than later ones the next step is, because the optimiser remembers little; mostly 1."""
+        return 1.0
+
     def step(self, parameters: Sequence[Parameter], factor: float = 1.0) -> None:
         """Move every parameter along its ``grad``.
 
@@ -345,6 +350,11 @@ class RMSprop(Optimizer):
         self.eps = _check("RMSprop", "eps", eps)
         self.momentum = _check("RMSprop", "momentum", momentum, below=1)
         self.centered = bool(centered)
+
+    @property
+    def stride(self) -> float:
+        """Ten times at first, with alpha 0.99: a mean square that begins at 0 is too small, by 1 - alpha^t."""
+        return (1 - self.alpha ** (self.steps + 1)) ** -0.5
 
     def update(self, parameters: Many, lr: float, scale: float) -> None:
         """Apply equation (78)."""

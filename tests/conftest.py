@@ -1,6 +1,7 @@
 """What many test files share: a generator, hypothesis' profiles, and few tiles."""
 
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -18,6 +19,11 @@ settings.load_profile("interpreted" if INTERPRETED else "ci" if os.environ.get("
 _cores = get_num_threads()
 set_num_threads(max(_cores, 4))
 set_num_threads(_cores)
+
+
+# Ctrl-C is ignored in the workers of pytest-xdist, and by our commands wherever it was ignored before them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

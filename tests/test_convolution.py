@@ -203,7 +203,7 @@ def test_winograd_rounds_nearly_as_little_as_the_direct_sum(case, dtype):
 
 @pytest.mark.usefixtures("few_tiles")
 def test_winograd_is_the_sum_of_its_naive_patches(rng):
-    """Equation (31) as reference.py states it, channel by channel, rather than the convolution that it equals."""
+    """Equation (31) as the reference states it, channel by channel, rather than the convolution that it equals."""
     case = WINOGRAD["even"]
     x, weight, bias, _ = drawn(case, np.float64)
     padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))

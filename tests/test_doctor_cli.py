@@ -86,7 +86,7 @@ def test_a_run_whose_files_are_gone_or_changed(files, tmp_path, capsys):
     (tmp_path / "run" / "config.json").write_text(json.dumps(config))
     code, findings = found(capsys, "run")
     assert (code, faults(findings)) == (1, {"data"})
-    assert "000000000000 when the run was made" in findings["data"]["evidence"]
+    assert "that the run was made with, SHA-256 000000000000..., got " in findings["data"]["evidence"]
     assert findings["test"]["severity"] == "note"
     assert "gone.npz" in findings["test"]["evidence"]
     config["options"]["data"] = "gone.csv"
@@ -164,9 +164,9 @@ def test_what_is_refused(words, message, files, capsys):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("config.json", "{", "config.json: damaged"),
-        ("config.json", "[]", "config.json: expected the options of a run"),
-        ("results.csv", "epoch,train_loss\n1,x\n", "results.csv: damaged"),
+        ("config.json", "{", "config.json: the file is damaged"),
+        ("config.json", "[]", "config.json: expected a run's configuration, got list; give"),
+        ("results.csv", "epoch,train_loss\n1,x\n", "results.csv: the file is damaged"),
     ],
 )
 def test_damaged_runs(name, content, message, files, tmp_path, capsys):

@@ -20,10 +20,8 @@ pytestmark = pytest.mark.skipif(INTERPRETED, reason="it starts an interpreter it
 def test_the_kernels_tests_pass_without_a_compiler():
     """The very tests of the compiled kernels, with few drawn examples."""
     files = [str(ROOT / "tests" / f"test_{name}.py") for name in TESTS]
-    # Under coverage (CONTRIBUTING.md), this is where the loops of kernels are met.
-    measured = ["-m", "coverage", "run"] if "COVERAGE_RUN" in os.environ else []
     done = subprocess.run(
-        [sys.executable, *measured, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", *files],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", *files],
         env=os.environ | {"NUMBA_DISABLE_JIT": "1"},
         cwd=ROOT,
         capture_output=True,

@@ -37,6 +37,18 @@ def test_it_suggests_a_rate_and_changes_nothing(optimizer, data):
     assert history[-1]["train_loss"] < history[0]["train_loss"]
 
 
+def test_the_first_steps_of_rmsprop_do_not_hide_the_later_ones(data):
+    """They are ten times as long as their rate says, which the test took for a fall of the loss at that rate."""
+    model = net()
+    found = {name: fc.lr_find(model, *data, optimizer=name, lowest=1e-3) for name in ("adam", "rmsprop")}
+    # Both move every weight by the rate.
+    assert found["rmsprop"].losses[:2] == pytest.approx(found["adam"].losses[:2], rel=1e-4)
+    optimizer = fc.RMSprop(0.01)
+    assert optimizer.stride == pytest.approx(10)
+    optimizer.steps = 1000
+    assert optimizer.stride == pytest.approx(1, abs=1e-4)
+
+
 def test_it_ends_when_the_loss_has_exploded(data):
     found = fc.lr_find(net(), *data, highest=1e8, steps=200)
     assert len(found.rates) < 200

@@ -1,8 +1,6 @@
 """``fastconv doctor``: what is wrong with the machine, the data, the model, the learning rate, each with its remedy."""
 
 import argparse
-import csv
-import json
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,13 +14,14 @@ from fastconv.commands.errors import UsageError
 from fastconv.commands.interrupts import Interrupts
 from fastconv.commands.labels import labels_of
 from fastconv.commands.model_file import check_name, find, new_model
+from fastconv.commands.run_config import difference, load_again, read_config
 from fastconv.data import DataError, Dataset
 from fastconv.losses import CrossEntropyLoss
 from fastconv.optim import Optimizer
-from fastconv.regular import read_small
 from fastconv.sequential import Sequential
+from fastconv.training import History
 from fastconv.training.normalize import normalization_of
-from fastconv.training.run_folder import CONFIG, MODEL, RESULTS
+from fastconv.training.run_folder import CONFIG, MODEL, RESULTS, TIMING, RunFolderError, read_results
 
 
 class _Patient(NamedTuple):
@@ -34,7 +33,7 @@ class _Patient(NamedTuple):
     optimizer: Optimizer | str = "sgd"
     batch_size: int = 64
     smoothing: float = 0.0
-    records: list[dict[str, float | None]] | None = None
+    records: History | None = None
     found: tuple[Finding, ...] = ()
     """What was noticed while all this was read."""
 
@@ -132,12 +131,9 @@ def _config(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        config = json.loads(read_small(path))
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: damaged ({error}); give the data with --model in place of the run") from error
-    if not isinstance(config, dict) or not isinstance(config.get("options", {}), dict):
-        raise UsageError(f"{path}: expected the options of a run; give the data with --model in place of the run")
-    return config
+        return read_config(path, "options", "data")
+    except UsageError as error:
+        raise UsageError(f"{error}; give the data with --model in place of the run") from error
 
 
 def _dataset(config: dict[str, Any], options: dict[str, Any], notes: list[Finding]) -> Dataset | None:
@@ -147,29 +143,26 @@ def _dataset(config: dict[str, Any], options: dict[str, Any], notes: list[Findin
             Finding("data", "note", "no config.json beside the model: what it was trained on is not known", "")
         )
         return None
-    size = options.get("size")
     try:
-        dataset = data.load(options.get("data"), size=None if size is None else tuple(size))
+        dataset = load_again(config, options.get("data"))
     except (DataError, OSError) as error:
         remedy = "put the file back where it was, or run the command where the run was made"
         notes.append(Finding("data", "note", f"{error}: only the machine was looked at", remedy))
         return None
-    recorded, now = config.get("data", {}).get("sha256"), dataset.sha256()
-    if recorded != now:
-        evidence = f"{dataset.source}: SHA-256 {now[:12]} now, {str(recorded)[:12]} when the run was made"
+    if other := difference(config["data"], dataset):
+        evidence = f"{dataset.source}: expected the data that the run was made with, {other}"
         notes.append(Finding("data", "fault", evidence, "the data have changed: train again, or put the old file back"))
     else:
-        notes.append(Finding("data", "ok", f"{dataset.source}: what the run was made with, SHA-256 {now[:12]}"))
+        known = config["data"]["sha256"][:12]
+        notes.append(Finding("data", "ok", f"{dataset.source}: what the run was made with, SHA-256 {known}"))
     return dataset
 
 
-def _records(path: Path) -> list[dict[str, float | None]] | None:
-    """Return the rows of results.csv; None where there are none to read."""
-    if not path.exists():
+def _records(path: Path) -> History | None:
+    """Return the epochs of results.csv; None where there are none to read."""
+    if not path.exists() or not path.with_name(TIMING).exists():
         return None
     try:
-        with path.open(encoding="ascii", newline="") as file:
-            rows = [{name: float(text) if text else None for name, text in row.items()} for row in csv.DictReader(file)]
-    except (ValueError, TypeError) as error:
-        raise UsageError(f"{path}: damaged ({error}); remove it to look at the rest of the run") from error
-    return rows if rows and all("train_loss" in row for row in rows) else None
+        return read_results(path) or None
+    except RunFolderError as error:
+        raise UsageError(f"{error}; remove it to look at the rest of the run") from error

@@ -1,7 +1,6 @@
 """``fastconv report``: the pictures and the page of a run, drawn again from what is in its folder."""
 
 import argparse
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,8 @@ from fastconv.commands.errors import UsageError
 from fastconv.commands.interrupts import Interrupted, Interrupts
 from fastconv.commands.labels import labels_of
 from fastconv.commands.model_file import Found, classes_for, find
+from fastconv.commands.run_config import difference, load_again, read_config, read_json
 from fastconv.data import Dataset
-from fastconv.regular import read_small
 from fastconv.sequential import Sequential
 from fastconv.training.run_folder import CONFIG, METRICS, MODEL, RESULTS
 
@@ -90,26 +89,17 @@ def _config(folder: Path) -> dict[str, Any]:
                 f"{folder}: expected the folder of a run that has ended, which holds no {name}; name one, such as "
                 "runs/train-001"
             )
-    for name in (METRICS, CONFIG):
-        try:
-            content = json.loads(read_small(folder / name))
-        except (ValueError, RecursionError) as error:
-            raise UsageError(f"{folder / name}: the file is damaged ({error})") from error
-    return content
+    read_json(folder / METRICS)  # which will be read when the page is written
+    return read_config(folder / CONFIG, "options", "data")
 
 
 def _dataset(folder: Path, config: dict[str, Any], named: str | None) -> Dataset:
     """Return the data of the run, from where it found them or from where they are now."""
-    options = config["options"]
-    path = options["data"] if named is None else named
+    path = config["options"]["data"] if named is None else named
     if path is not None and not Path(path).exists():
         words = quoted("fastconv", "report", folder)
         raise UsageError(f"{path}: the run's data are not here; name them: {words} DATA")
-    size = options["size"]
-    dataset = data.load(path, size=size and (size[0], size[1]))
-    if dataset.sha256() != config["data"]["sha256"]:
-        raise UsageError(
-            f"{dataset.source}: expected the data of the run, SHA-256 {config['data']['sha256'][:16]}..., got "
-            f"{dataset.sha256()[:16]}...; name those that it was trained on"
-        )
+    dataset = load_again(config, path)
+    if other := difference(config["data"], dataset):
+        raise UsageError(f"{dataset.source}: expected the data of the run, {other}; name those that it was trained on")
     return dataset

@@ -1,15 +1,13 @@
 """``fastconv train --resume``: what a run was started with, and whether it can go on."""
 
 import argparse
-import json
 import warnings
-from typing import Any
 
 from fastconv import terminal
 from fastconv.commands.errors import UsageError
 from fastconv.commands.machine import versions
+from fastconv.commands.run_config import difference, read_config
 from fastconv.data import Dataset
-from fastconv.regular import read_small
 from fastconv.training.run_folder import CHECKPOINT, CONFIG, METRICS, RunFolder
 from fastconv_kernels import runtime
 
@@ -30,14 +28,15 @@ def options_of(folder: RunFolder, arguments: argparse.Namespace) -> argparse.Nam
     UsageError
         If its config.json does not say.
     """
-    options = dict(_config(folder, "options"))
+    config = read_config(folder.file(CONFIG), "options", "data", "versions")
+    options = dict(config["options"])
     size, threads, models = options.get("size"), options.get("threads", 1), options.get("ensemble", 1)
     if not isinstance(threads, int) or not isinstance(models, int) or not isinstance(size, list | None):
         raise UsageError(
             f"{folder.file(CONFIG)}: expected threads and ensemble as numbers and size as a list or null, got "
             f"{threads!r}, {models!r} and {size!r}"
         )
-    if models > 1 or _config(folder, "data").get("split_seed") != options.get("seed"):
+    if models > 1 or config["data"].get("split_seed") != options.get("seed"):
         raise UsageError(
             f"{folder.path}: expected the run of one model, got an ensemble or a part of one, which cannot go on; the "
             "models of it that have ended answer together as they are"
@@ -46,7 +45,7 @@ def options_of(folder: RunFolder, arguments: argparse.Namespace) -> argparse.Nam
         options["size"] = tuple(size)  # JSON has lists alone
     # The bits do not depend on it, and this may be a smaller machine.
     options["threads"] = arguments.threads or min(threads, runtime.get_num_threads())
-    began, now = _config(folder, "versions"), versions()
+    began, now = config["versions"], versions()
     for package in ("fastconv", "numpy", "numba"):
         if began.get(package) != now[package]:
             warnings.warn(
@@ -59,21 +58,8 @@ def options_of(folder: RunFolder, arguments: argparse.Namespace) -> argparse.Nam
 
 def check_same(folder: RunFolder, dataset: Dataset, test: Dataset | None) -> None:
     """Raise UsageError if data are not those that the run began with."""
-    for name, found in (("data", dataset), ("test", test)):
-        recorded = _config(folder, name) if found is not None else None
-        if found is not None and recorded is not None and recorded.get("sha256") != found.sha256():
-            raise UsageError(
-                f"{found.source}: expected the images that {folder.path} began with (SHA-256 "
-                f"{str(recorded.get('sha256'))[:12]}...), got others ({found.sha256()[:12]}...)"
-            )
-
-
-def _config(folder: RunFolder, section: str) -> dict[str, Any]:
-    path = folder.file(CONFIG)
-    try:
-        found = json.loads(read_small(path))[section]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UsageError(f"{path}: expected a run's configuration with {section!r}, got {error!r}") from error
-    if not isinstance(found, dict):
-        raise UsageError(f"{path}: expected {section!r} as an object, got {found!r}")
-    return found
+    config = read_config(folder.file(CONFIG), "data")
+    for recorded, found in ((config["data"], dataset), (config.get("test"), test)):
+        other = found and difference(recorded, found)
+        if found is not None and other:
+            raise UsageError(f"{found.source}: expected the images that {folder.path} began with, {other}")

@@ -30,9 +30,16 @@ class How(NamedTuple):
 
 
 class Convolution(Layer):
-    """What convolutions along one axis and two have in common; see ``Conv2d`` for the arguments."""
+    """What convolutions along one axis and two have in common; see ``Conv2d`` for the arguments.
+
+    ``how`` says for two axes what a subclass keeps as its user said it.
+    """
 
     fuses_relu = True
+    kernel_size: int | Pair
+    stride: int | Pair
+    padding: Padded | Sides
+    dilation: int | Pair
 
     def __init__(
         self, in_channels: int, out_channels: int, how: How, groups: int, bias: bool, padding_mode: str, init: str
@@ -48,6 +55,21 @@ class Convolution(Layer):
 
     def _weight_shape(self) -> Shape:
         return self.filters
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {
+            "in_channels": self.in_channels,
+            "out_channels": self.out_channels,
+            "kernel_size": self.kernel_size,
+            "stride": self.stride,
+            "padding": self.padding,
+            "dilation": self.dilation,
+            "groups": self.groups,
+            "bias": self.bias is not None,
+            "padding_mode": self.padding_mode,
+            "init": self.init,
+        }
 
     def own_parameters(self) -> dict[str, Parameter]:
         """Return weight and bias."""
@@ -193,18 +215,3 @@ class Conv2d(Convolution):
             return False
         out = shapes.conv2d(shape, self.filters, stride, sides, dilation, self.groups)
         return convolution.stays_in_pieces(self._geometry(shape, out, sides, self.dtype), shape[0]) is not None
-
-    def config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return {
-            "in_channels": self.in_channels,
-            "out_channels": self.out_channels,
-            "kernel_size": self.kernel_size,
-            "stride": self.stride,
-            "padding": self.padding,
-            "dilation": self.dilation,
-            "groups": self.groups,
-            "bias": self.bias is not None,
-            "padding_mode": self.padding_mode,
-            "init": self.init,
-        }

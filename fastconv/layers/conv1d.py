@@ -65,21 +65,6 @@ class Conv1d(Convolution):
     def _weight_shape(self) -> Shape:
         return (*self.filters[:2], self.filters[3])
 
-    def config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return {
-            "in_channels": self.in_channels,
-            "out_channels": self.out_channels,
-            "kernel_size": self.kernel_size,
-            "stride": self.stride,
-            "padding": self.padding,
-            "dilation": self.dilation,
-            "groups": self.groups,
-            "bias": self.bias is not None,
-            "padding_mode": self.padding_mode,
-            "init": self.init,
-        }
-
     def plan(self, shape: Shape, work: Workspace) -> Shape:
         """Plan for images of one row; see ``Layer.plan``."""
         if len(shape) != 3 or shape[1] != self.in_channels:

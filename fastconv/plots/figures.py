@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, GREY, FAINT = "#1f6390", "#d9701e", "#6f6f6f", "#e6e6e6"
 DPI = 110
+_BOXES = "Glyph .* missing from"
+"""What matplotlib warns of where a class's name is written in letters that the font lacks: it draws boxes."""
 
 
 def new_figure(width: float, height: float) -> "Figure":
@@ -37,10 +39,19 @@ def png(figure: "Figure") -> bytes:
     """Return a figure as a PNG file's bytes."""
     stream = io.BytesIO()
     with warnings.catch_warnings():
-        # A class's name may be written in letters that the font lacks: boxes are drawn for them.
-        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+        warnings.filterwarnings("ignore", _BOXES, UserWarning)
         figure.savefig(stream, format="png")
     return stream.getvalue()
+
+
+def text_width(line: str, size: float) -> float:
+    """Return how wide a line of letters of ``size`` points is drawn, in points."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", _BOXES, UserWarning)
+        return text_to_path.get_text_width_height_descent(line, FontProperties(size=size), False)[0]
 
 
 def plain(axes: Any) -> None:

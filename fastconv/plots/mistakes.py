@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastconv.plots.figures import GREY, bare, new_figure
+from fastconv.plots.figures import GREY, bare, new_figure, text_width
 from fastconv.plots.names import class_names
 from fastconv.plots.pictures import as_picture
 from fastconv.shapes import ShapeError
@@ -14,8 +14,11 @@ from fastconv.shapes import ShapeError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_COLUMNS, _CELL = 6, 1.45
+_COLUMNS, _CELL = 6, 1.45  # inches
 _LONGEST = 15
+_SIZE = 8.0  # points
+_WIDTH = 72 * _CELL - 12
+"""Points that a name may take, so that those of neighbours stay apart."""
 
 
 class Mistake(NamedTuple):
@@ -122,12 +125,15 @@ def worst_errors(
     columns = min(_COLUMNS, len(mistakes))
     rows = -(-len(mistakes) // columns)
     figure = new_figure(columns * _CELL, rows * (_CELL * _height(images) + 0.45))
-    for axes, mistake in zip(figure.subplots(rows, columns, squeeze=False).flat, mistakes, strict=False):
+    said = [f"{names[mistake.label]}\nas {names[mistake.predicted]}" for mistake in mistakes]
+    widest = max(text_width(line, _SIZE) for title in said for line in title.splitlines())
+    size = _SIZE * min(1.0, _WIDTH / widest)
+    for axes, mistake, title in zip(figure.subplots(rows, columns, squeeze=False).flat, mistakes, said, strict=False):
         picture = as_picture(images[mistake.image])
         axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        said = f"{names[mistake.label]}\nas {names[mistake.predicted]}, {_percent(mistake.probability)}"
-        axes.set_title(said, fontsize=8, parse_math=False, linespacing=1.1, pad=3)
-        axes.set_xlabel(f"index {numbers[mistake.image]}", fontsize=7, color=GREY, labelpad=2)
+        axes.set_title(title, fontsize=size, parse_math=False, linespacing=1.1, pad=3)
+        shown = f"{_percent(mistake.probability)}, index {numbers[mistake.image]}"
+        axes.set_xlabel(shown, fontsize=7, color=GREY, labelpad=2)
     for axes in figure.axes:
         bare(axes)
         axes.set_visible(bool(axes.images))

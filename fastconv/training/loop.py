@@ -6,19 +6,20 @@ from os import PathLike
 from time import perf_counter
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastconv import optim, schedules
-from fastconv.augment import Augment, Augmentation, chosen
+from fastconv.augment import Augment, Augmentation, Packing, chosen
 from fastconv.augment.options import check_pixels
 from fastconv.averaging import EMA
-from fastconv.data import permutation, split
-from fastconv.layers import Softmax
-from fastconv.losses import CrossEntropyLoss, Loss
+from fastconv.data import permutation
+from fastconv.losses import Loss
 from fastconv.optim import Optimizer
 from fastconv.schedules import ReduceOnPlateau, Schedule
 from fastconv.sequential import Sequential
 from fastconv.training.callbacks import Callback, Run
 from fastconv.training.checkpoint import Checkpoint, Keeper, Totals, plan_of
+from fastconv.training.checks import Given, check_options, checked_data, checked_loss
 from fastconv.training.errors import TrainingError
 from fastconv.training.evaluation import measure
 from fastconv.training.history import History, Record
@@ -102,42 +103,15 @@ def fit(
     TrainingError
         If the loss, or with ``clip_norm`` the gradients' norm, is not finite; the weights are those before that step.
     """
-    for name, number in (("epochs", epochs), ("batch_size", batch_size)):
-        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-            raise ValueError(f"fit: expected {name} of at least 1, got {number!r}")
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise ValueError(f"fit: expected seed as a whole number of at least 0, got {seed!r}")
-    if validation_split and validation_data is not None:
-        raise ValueError("fit: expected validation_split or validation_data, got both")
-    loss = CrossEntropyLoss() if loss is None else loss
-    if not isinstance(loss, Loss):
-        raise TypeError(f"fit: expected loss to be a Loss, such as CrossEntropyLoss(), got {type(loss).__name__}")
-    if isinstance(loss, CrossEntropyLoss) and model.layers and isinstance(model.layers[-1], Softmax):
-        raise ValueError(
-            "fit: expected a model that ends in logits, got one that ends in Softmax; leave that layer out"
-        )
+    check_options(epochs, batch_size, seed)
+    loss = checked_loss(loss, model)
     optimizer = optim.by_name(optimizer) if isinstance(optimizer, str) else optimizer
     schedule = schedules.by_name(schedule) if isinstance(schedule, str) else schedule
     options = chosen("fit", augment)
-
-    x = model.check_images("fit", x)
-    if x.shape[0] == 0:
-        raise ValueError(f"fit: expected at least one image, got x of shape {x.shape}")
-    target = loss.check_target(y, model.output_shape(x.shape))
-    everything = np.arange(x.shape[0])
-    if validation_data is not None:
-        x_val = model.check_images("fit: validation_data", validation_data[0])
-        if x_val.shape[0] == 0:
-            raise ValueError(f"fit: expected at least one validation image, got shape {x_val.shape}")
-        target_val = loss.check_target(validation_data[1], model.output_shape(x_val.shape))
-        train, held_out = everything, np.arange(x_val.shape[0])
-    else:
-        x_val, target_val = x, target
-        classes = target if stratify else None
-        drawn_by = seed if split_seed is None else split_seed
-        parts = split(x.shape[0], validation_split, drawn_by, classes) if validation_split else (everything, None)
-        train, held_out = parts
-    augmentation = options and Augmentation(options, check_pixels("fit", x).shape[1:], train, seed)
+    drawn_by = seed if split_seed is None else split_seed
+    given = checked_data(model, loss, x, y, validation_split, validation_data, drawn_by, stratify)
+    train, held_out = given.train, given.held_out
+    augmentation = options and Augmentation(options, check_pixels("fit", given.x).shape[1:], train, seed)
 
     n = train.shape[0]
     batches = -(-n // batch_size)
@@ -149,8 +123,8 @@ def fit(
     keeper, totals = None, None
     if checkpoint is not None:
         checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
-        validation = (None, None) if validation_data is None else (x_val, target_val)
-        arrays = (x, target, train, held_out, *validation)
+        validation = (None, None) if validation_data is None else (given.x_val, given.target_val)
+        arrays = (given.x, given.target, train, held_out, *validation)
         plan = plan_of(run, loss, schedule, options, seed, batch_size, arrays)
         keeper = Keeper(checkpoint, plan, run, schedule, watchers)
         totals = keeper.begin(resume)
@@ -173,27 +147,8 @@ def fit(
             run.progress = ((run.epoch - 1) * batches + run.batch) / (epochs * batches)
             for watcher in watchers:
                 watcher.on_batch_begin(run)
-            totals.factor = factor = schedule(run.progress)
-            wanted = target[index]
-            if packing and packing.mixes:
-                shape = model.output_shape((index.shape[0], *x.shape[1:]))
-                wanted = loss.check_target(packing.targets(target, index, shape[1], model.dtype), shape)
-            result = checked_step(model, loss, optimizer, x, index, wanted, factor, packing)
-            for what, number in (("loss", result.value), ("gradients' norm", optimizer.norm)):
-                if not np.isfinite(number):
-                    raise TrainingError(
-                        f"fit: the {what} is {number} in epoch {run.epoch}, batch {run.batch + 1} of {batches}, at "
-                        f"learning rate {optimizer.lr * factor:g}; the weights are those before this batch. "
-                        "A smaller learning rate usually helps"
-                    )
-            if ema is not None:
-                ema.update()
-            run.batch += 1
-            run.loss = result.value
-            counts = index.shape[0] if result.weight is None else result.weight
-            totals.loss, totals.weight = totals.loss + result.value * counts, totals.weight + counts
-            totals.seen, totals.counted = totals.seen + index.shape[0], result.hits is not None
-            totals.hits += result.hits or 0
+            totals.factor = schedule(run.progress)
+            _batch(run, loss, given, index, packing, totals)
             for watcher in watchers:
                 watcher.on_batch_end(run)
             totals.seconds = perf_counter() - began
@@ -206,7 +161,7 @@ def fit(
         with nullcontext() if ema is None else ema.applied():
             measured = (None, None)
             if held_out is not None:
-                measured = measure(model, loss, x_val, held_out, target_val, wanted=lambda: not run.stop)
+                measured = measure(model, loss, given.x_val, held_out, given.target_val, wanted=lambda: not run.stop)
             if measured is None:
                 break
             run.seconds += totals.seconds
@@ -235,6 +190,33 @@ def fit(
     for watcher in watchers:
         watcher.on_train_end(run)
     return run.history
+
+
+def _batch(
+    run: Run, loss: Loss, given: Given, index: NDArray[np.int64], packing: Packing | None, totals: Totals
+) -> None:
+    """Train on the images of ``index`` and add what came of it to ``run`` and ``totals``."""
+    model, optimizer, factor = run.model, run.optimizer, totals.factor
+    wanted = given.target[index]
+    if packing and packing.mixes:
+        shape = model.output_shape((index.shape[0], *given.x.shape[1:]))
+        wanted = loss.check_target(packing.targets(given.target, index, shape[1], model.dtype), shape)
+    result = checked_step(model, loss, optimizer, given.x, index, wanted, factor, packing)
+    for what, number in (("loss", result.value), ("gradients' norm", optimizer.norm)):
+        if not np.isfinite(number):
+            raise TrainingError(
+                f"fit: the {what} is {number} in epoch {run.epoch}, batch {run.batch + 1} of {run.batches}, at "
+                f"learning rate {optimizer.lr * factor:g}; the weights are those before this batch. "
+                "A smaller learning rate usually helps"
+            )
+    if run.ema is not None:
+        run.ema.update()
+    run.batch += 1
+    run.loss = result.value
+    counts = index.shape[0] if result.weight is None else result.weight
+    totals.loss, totals.weight = totals.loss + result.value * counts, totals.weight + counts
+    totals.seen, totals.counted = totals.seen + index.shape[0], result.hits is not None
+    totals.hits += result.hits or 0
 
 
 class _Lines(Callback):

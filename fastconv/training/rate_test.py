@@ -100,7 +100,9 @@ def lr_find(
         epoch, batch = divmod(step, batches)
         index = permutation(x.shape[0], seed, epoch + 1)[batch * batch_size : (batch + 1) * batch_size]
         rate = lowest * (highest / lowest) ** (step / (steps - 1))
-        value = checked_step(model, loss, optimizer, x, index, target[index], rate).value
+        # A short test would take RMSprop's first steps, which are too long, for those of a rate ten times as high.
+        factor = rate / optimizer.stride
+        value = checked_step(model, loss, optimizer, x, index, target[index], factor).value
         if not (np.isfinite(value) and np.isfinite(optimizer.norm)):
             break
         mean = _KEPT * mean + (1 - _KEPT) * value

@@ -1,0 +1,82 @@
+"""What ``fit`` checks before it trains, so that nothing is changed if its arguments do not fit together."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastconv.data import split
+from fastconv.layers import Softmax
+from fastconv.losses import CrossEntropyLoss, Loss
+from fastconv.sequential import Sequential
+
+
+class Given(NamedTuple):
+    """The images that ``fit`` was given, and which of them are for what."""
+
+    x: np.ndarray
+    target: np.ndarray
+    """As the loss takes it."""
+    train: NDArray[np.int64]
+    """Rows of ``x`` to train on."""
+    x_val: np.ndarray
+    target_val: np.ndarray
+    held_out: NDArray[np.int64] | None
+    """Rows of ``x_val`` to validate on, if any."""
+
+
+def check_options(epochs: int, batch_size: int, seed: int) -> None:
+    """Raise ValueError if a number is no whole number, or too small."""
+    for name, number in (("epochs", epochs), ("batch_size", batch_size)):
+        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+            raise ValueError(f"fit: expected {name} of at least 1, got {number!r}")
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise ValueError(f"fit: expected seed as a whole number of at least 0, got {seed!r}")
+
+
+def checked_loss(loss: Loss | None, model: Sequential) -> Loss:
+    """Return the loss to train by; raises TypeError or ValueError if it is none, or does not fit the model's end."""
+    loss = CrossEntropyLoss() if loss is None else loss
+    if not isinstance(loss, Loss):
+        raise TypeError(f"fit: expected loss to be a Loss, such as CrossEntropyLoss(), got {type(loss).__name__}")
+    if isinstance(loss, CrossEntropyLoss) and model.layers and isinstance(model.layers[-1], Softmax):
+        raise ValueError(
+            "fit: expected a model that ends in logits, got one that ends in Softmax; leave that layer out"
+        )
+    return loss
+
+
+def checked_data(
+    model: Sequential,
+    loss: Loss,
+    x: np.ndarray,
+    y: np.ndarray,
+    validation_split: float,
+    validation_data: tuple[np.ndarray, np.ndarray] | None,
+    drawn_by: int,
+    stratify: bool,
+) -> Given:
+    """Return the images, their targets, and which of them are held out; parameters and errors as in ``fit``.
+
+    Parameters
+    ----------
+    drawn_by : int
+        The seed of the split.
+    """
+    if validation_split and validation_data is not None:
+        raise ValueError("fit: expected validation_split or validation_data, got both")
+    x = model.check_images("fit", x)
+    if x.shape[0] == 0:
+        raise ValueError(f"fit: expected at least one image, got x of shape {x.shape}")
+    target = loss.check_target(y, model.output_shape(x.shape))
+    everything = np.arange(x.shape[0])
+    if validation_data is not None:
+        x_val = model.check_images("fit: validation_data", validation_data[0])
+        if x_val.shape[0] == 0:
+            raise ValueError(f"fit: expected at least one validation image, got shape {x_val.shape}")
+        target_val = loss.check_target(validation_data[1], model.output_shape(x_val.shape))
+        return Given(x, target, everything, x_val, target_val, np.arange(x_val.shape[0]))
+    if not validation_split:
+        return Given(x, target, everything, x, target, None)
+    train, held_out = split(x.shape[0], validation_split, drawn_by, target if stratify else None)
+    return Given(x, target, train, x, target, held_out)
