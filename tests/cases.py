@@ -67,6 +67,13 @@ WINOGRAD_PAYS = {
     "winograd, odd": ((1, 22, 7, 9), (23, 3, 3), 1, 1, 1, 1),
 }
 
+# What winograd_filter.py computes of itself: it pays later than the forward pass, and not for few images.
+WINOGRAD_FILTER_PAYS = {
+    "winograd's filters": ((17, 28, 6, 8), (26, 3, 3), 1, 1, 1, 1),
+    "winograd's filters, no padding": ((16, 25, 8, 8), (27, 3, 3), 1, 0, 1, 1),
+    "winograd's filters, odd": ((9, 50, 7, 9), (51, 3, 3), 1, 1, 1, 1),
+}
+
 POINTWISE = {
     "pointwise, one pixel": ((1, 5, 1, 1), (4, 1, 1), 1, 0, 1, 1),
     "pointwise, one channel": ((2, 1, 3, 4), (5, 1, 1), 1, 0, 1, 1),
@@ -91,7 +98,7 @@ DEPTHWISE = {
 }
 
 # What convolution.py does not give to conv2d.py.
-SPECIAL = WINOGRAD_PAYS | POINTWISE | DEPTHWISE
+SPECIAL = WINOGRAD_PAYS | WINOGRAD_FILTER_PAYS | POINTWISE | DEPTHWISE
 
 # (N, C, H, W), kernel_size, stride, padding
 POOLINGS = {

@@ -10,6 +10,7 @@ from cases import (
     DEPTHWISE,
     POINTWISE,
     WINOGRAD,
+    WINOGRAD_FILTER_PAYS,
     WINOGRAD_PAYS,
     assert_same_bits,
     each_float,
@@ -18,11 +19,12 @@ from cases import (
 )
 
 from fastconv import blocks, reference
-from fastconv_kernels import conv2d, convolution, depthwise, memory, pieces, pointwise, winograd
+from fastconv_kernels import conv2d, convolution, depthwise, memory, pieces, pointwise, winograd, winograd_filter
 
 # --------------------------------------------------------------------------------------------------------- the choice
 
 DIRECT, POINT, DEPTH = (conv2d,) * 3, (pointwise, pointwise, conv2d), (depthwise,) * 3
+WINOGRADS, ONLY_FILTERS = (winograd, winograd, winograd_filter), (conv2d, conv2d, winograd_filter)
 FAST, ONLY_FORWARD, ONLY_BACK = (winograd, winograd, conv2d), (winograd, conv2d, conv2d), (conv2d, winograd, conv2d)
 
 
@@ -32,7 +34,7 @@ FAST, ONLY_FORWARD, ONLY_BACK = (winograd, winograd, conv2d), (winograd, conv2d,
         (((1, 1, 28, 28), (6, 5, 5), 1, 2, 1, 1), DIRECT),
         (((1, 6, 14, 14), (16, 5, 5), 1, 0, 1, 1), DIRECT),
         # 3x3 at stride 1: from ten channels on if the size is even, later where half a patch is thrown away.
-        (((1, 64, 56, 56), (64, 3, 3), 1, 1, 1, 1), FAST),
+        (((1, 64, 56, 56), (64, 3, 3), 1, 1, 1, 1), WINOGRADS),
         (((1, 10, 2, 2), (10, 3, 3), 1, 1, 1, 1), FAST),
         (((1, 9, 2, 2), (9, 3, 3), 1, 1, 1, 1), DIRECT),
         (((1, 3, 224, 224), (64, 3, 3), 1, 1, 1, 1), DIRECT),
@@ -42,16 +44,25 @@ FAST, ONLY_FORWARD, ONLY_BACK = (winograd, winograd, conv2d), (winograd, conv2d,
         (((1, 20, 5, 5), (20, 3, 3), 1, 2, 1, 1), ONLY_FORWARD),
         (((1, 512, 1, 1), (512, 3, 3), 1, 1, 1, 1), DIRECT),
         (((1, 512, 3, 3), (512, 3, 3), 1, 1, 1, 1), DIRECT),
-        (((1, 512, 5, 4), (512, 3, 3), 1, 1, 1, 1), FAST),
+        (((1, 512, 5, 4), (512, 3, 3), 1, 1, 1, 1), WINOGRADS),
         (((1, 512, 4, 1), (512, 3, 3), 1, (2, 1), 1, 1), DIRECT),
         (((1, 64, 8, 8), (64, 3, 3), 1, 3, 1, 1), DIRECT),
-        (((1, 64, 8, 8), (64, 3, 3), 1, (0, 3), 1, 1), DIRECT),
+        (((1, 64, 8, 8), (64, 3, 3), 1, (0, 3), 1, 1), ONLY_FILTERS),
         (((1, 64, 8, 8), (64, 3, 3), 2, 1, 1, 1), DIRECT),
         (((1, 64, 8, 8), (64, 3, 3), (1, 2), 1, 1, 1), DIRECT),
         (((1, 64, 8, 8), (64, 3, 3), 1, 1, 2, 1), DIRECT),
         (((1, 64, 8, 8), (64, 3, 3), 1, 1, 1, 2), DIRECT),
         (((1, 64, 8, 8), (64, 3, 5), 1, 1, 1, 1), DIRECT),
         (((1, 64, 8, 8), (64, 1, 3), 1, 1, 1, 1), DIRECT),
+        # The gradient to the filters, where it has been measured; taps that see no pixel cost the direct sum nothing.
+        (((1, 16, 32, 32), (16, 3, 3), 1, 1, 1, 1), WINOGRADS),
+        (((1, 15, 32, 32), (15, 3, 3), 1, 1, 1, 1), FAST),
+        (((1, 32, 28, 28), (64, 3, 3), 1, 1, 1, 1), WINOGRADS),
+        (((1, 3, 28, 28), (64, 3, 3), 1, 1, 1, 1), DIRECT),
+        (((1, 64, 7, 7), (128, 3, 3), 1, 1, 1, 1), WINOGRADS),
+        (((1, 64, 5, 5), (64, 3, 3), 1, 1, 1, 1), FAST),
+        (((1, 64, 4, 4), (64, 3, 3), 1, 1, 1, 1), WINOGRADS),
+        (((1, 64, 3, 3), (64, 3, 3), 1, 1, 1, 1), DIRECT),
         # 1x1
         (((1, 64, 8, 8), (128, 1, 1), 1, 0, 1, 1), POINT),
         (((1, 1, 1, 1), (1, 1, 1), 1, 0, 1, 1), POINT),
@@ -83,6 +94,8 @@ def test_neither_dtype_nor_threads_nor_processor_take_part_in_the_choice(threads
     for dtype in (np.float32, np.float64):
         chosen = convolution.forward(geometry(WINOGRAD_PAYS["winograd"], dtype))
         assert isinstance(chosen, winograd.Forward)
+        chosen = convolution.backward_filter(geometry(WINOGRAD_FILTER_PAYS["winograd's filters"], dtype))
+        assert isinstance(chosen, winograd_filter.BackwardFilter)
 
 
 def test_what_is_meant_to_pay_pays():
@@ -90,6 +103,9 @@ def test_what_is_meant_to_pay_pays():
         found = geometry(case)
         assert winograd.pays(found, found.output)
         assert winograd.pays(found, found.image)
+    for case in WINOGRAD_FILTER_PAYS.values():
+        chosen = convolution.backward_filter(geometry(case), case[0][0])
+        assert isinstance(chosen, winograd_filter.BackwardFilter)
     for table, module in ((POINTWISE, pointwise), (DEPTHWISE, depthwise)):
         assert all(module.fits(geometry(case)) for case in table.values())
     assert not pointwise.fits(geometry(CONVOLUTIONS["1x1 in groups"]))
@@ -172,6 +188,42 @@ def test_winograd_equals_the_oracle_on_integers(case, dtype, monkeypatch):
         np.testing.assert_array_equal(run_backward_input(winograd, case, dy, weight), dx)
 
 
+@each_float
+@parametrize(WINOGRAD | {"many patches": ((33, 5, 12, 10), (6, 3, 3), 1, 1, 1, 1)})
+def test_winograds_gradient_to_the_filters_equals_the_oracle_on_integers(case, dtype, monkeypatch):
+    """With one patch in a chunk, some, and all; with chunks of one block in a group, and of several."""
+    x, weight, _, dy = drawn(case, dtype, integers=True)
+    ref = reference.conv2d_backward_filter(dy, x, weight.shape, 1, case[3])
+    for patches in (1, 7, 100):
+        for most in (8192, 0):
+            monkeypatch.setattr(winograd_filter, "PATCHES", patches)
+            monkeypatch.setattr(winograd_filter, "_SUMS", most)
+            shares = run_backward_filter(winograd_filter, case, dy, x)
+            np.testing.assert_array_equal(shares[0], ref)
+            assert not shares[1:].any()
+
+
+def test_lanes_without_an_image_do_not_count(rng):
+    """Whatever the forward pass left in them."""
+    case = (17, 3, 6, 5), (5, 3, 3), 1, 1, 1, 1
+    x, weight, _, dy = drawn(case, np.float32, integers=True)
+    xb, shares = packed(x), np.empty((2, *weight.shape), np.float32)
+    xb[1, ..., 1:] = rng.uniform(-1e30, 1e30, xb[1, ..., 1:].shape)
+    winograd_filter.BackwardFilter(geometry(case))(packed(dy), xb, shares)
+    np.testing.assert_array_equal(shares[0], reference.conv2d_backward_filter(dy, x, weight.shape, 1, 1))
+
+
+def test_the_groups_of_patches_take_a_bounded_room():
+    """Sixteen elements for each filter and channel: 8 MB, at most 16 groups and at least four."""
+    for channels, size, groups in ((16, 32, 16), (64, 14, 16), (128, 7, 8), (256, 14, 4), (1024, 14, 4)):
+        run = winograd_filter.BackwardFilter(geometry(((1, channels, size, size), (channels, 3, 3), 1, 1, 1, 1)))
+        assert run._most == groups
+        assert run._elements[2] <= winograd_filter.PATCHES
+        assert run._elements[2] * run._chunks >= winograd_filter._patches(
+            geometry(((1, 1, size, size), (1, 3, 3), 1, 1, 1, 1))
+        )
+
+
 def test_the_patches_of_a_task_fit_the_room_for_them(monkeypatch):
     for channels, size in ((3, 12), (64, 56), (512, 7), (2048, 8)):
         found = geometry(((1, channels, size, size), (channels, 3, 3), 1, 1, 1, 1))
@@ -199,6 +251,31 @@ def test_winograd_rounds_nearly_as_little_as_the_direct_sum(case, dtype):
     ):
         error = np.abs(comp - ref).max() / (np.finfo(dtype).eps * magnitude.max())
         assert error < 3
+
+
+@each_float
+@parametrize(WINOGRAD_FILTER_PAYS)
+def test_winograds_gradient_to_the_filters_rounds_nearly_as_little_as_the_direct_sum(case, dtype):
+    x, weight, _, dy = drawn(case, dtype)
+    ref, magnitude = (
+        reference.conv2d_backward_filter(f(dy), f(x), weight.shape, 1, case[3]) for f in (np.asarray, np.abs)
+    )
+    comp = run_backward_filter(winograd_filter, case, dy, x).sum(axis=0)
+    assert np.abs(comp - ref).max() / (np.finfo(dtype).eps * magnitude.max()) < 3
+
+
+def test_winograds_gradient_to_the_filters_is_the_sum_of_its_naive_patches():
+    """Equation (39) as reference.py states it."""
+    case = WINOGRAD["odd"]
+    x, weight, _, dy = drawn(case, np.float64)
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 2), (1, 2)))
+    out = np.pad(dy, ((0, 0), (0, 0), (0, 1), (0, 1)))
+    ref = np.zeros(weight.shape)
+    for n, f, c, i, j in np.ndindex(len(x), *weight.shape[:2], out.shape[2] // 2, out.shape[3] // 2):
+        patch = padded[n, c, 2 * i : 2 * i + 4, 2 * j : 2 * j + 4]
+        ref[f, c] += reference.winograd_patch_backward_filter(patch, out[n, f, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2])
+    comp = run_backward_filter(winograd_filter, case, dy, x)
+    np.testing.assert_allclose(comp[0], ref, rtol=0, atol=1e-13)
 
 
 @pytest.mark.usefixtures("few_tiles")
@@ -255,15 +332,17 @@ def test_scratch_left_by_another_operation_does_not_matter(monkeypatch):
     raw = memory.scratch((2**20,), np.float32)
     for module, case in (
         (winograd, WINOGRAD["odd"]),
+        (winograd_filter, WINOGRAD["odd"]),
         (depthwise, DEPTHWISE["depthwise, three taps"]),
     ):
         x, weight, bias, dy = drawn(case, np.float32, integers=True)
         how = case[2:]
         raw[...] = np.nan
-        np.testing.assert_array_equal(
-            run_forward(module, case, x, weight, bias, False), reference.conv2d(x, weight, bias, *how)
-        )
-        if module is depthwise:
+        if module is not winograd_filter:
+            np.testing.assert_array_equal(
+                run_forward(module, case, x, weight, bias, False), reference.conv2d(x, weight, bias, *how)
+            )
+        if module is not winograd:
             raw[...] = np.nan
             shares = run_backward_filter(module, case, dy, x)
             ref = reference.conv2d_backward_filter(dy, x, weight.shape, *how)
@@ -352,9 +431,11 @@ def test_both_gradients_after_the_forward_pass_are_those_of_each_alone(case, dty
 def test_the_number_of_images_takes_part_only_where_it_must():
     found = geometry(((1, 64, 28, 28), (64, 3, 3), 1, 1, 1, 1))
     for images in (1, 8):
+        assert isinstance(convolution.backward_filter(found, images)._run, conv2d.BackwardFilter)
         assert isinstance(convolution.forward(found, images), pieces.Forward)
         assert isinstance(convolution.forward(found, images)._run, winograd.Forward)
     for images in (9, 16, 17):
+        assert isinstance(convolution.backward_filter(found, images), winograd_filter.BackwardFilter)
         assert isinstance(convolution.forward(found, images), winograd.Forward)
 
 

@@ -37,6 +37,7 @@ from fastconv_kernels import (
     pool2d,
     resample,
     winograd,
+    winograd_filter,
 )
 from fastconv_kernels.many import Many
 from fastconv_kernels.runtime import get_num_threads
@@ -194,6 +195,29 @@ def test_winograd(case, dtype):
             scratch = np.zeros((get_num_threads(), 16, channels + filters + 1, together, LANES), dtype)
             how = geometry(case).padding, True, scratch
             check(winograd.forward(m, p), *arguments, *how, writes=(3,), scratch=6)
+
+
+@each_float
+@parametrize(WINOGRAD)
+def test_winograd_filter(case, dtype):
+    """With room for one patch, for some, and for all; with one group of them, and more."""
+    x, y = images(case)
+    weight, patches = geometry(case).weight, winograd_filter._patches(geometry(case))
+    filters, channels = (-(-count // 4) for count in weight[:2])
+    for together in {1, min(3, patches), patches}:
+        elements = np.zeros((get_num_threads(), 4, filters + channels, together, 4 * LANES), dtype)
+        for groups in (1, x[0] * -(-patches // together)):
+            sums = np.zeros((groups, 16, filters, channels, LANES), dtype)
+            arguments = drawn(*y, dtype=dtype), drawn(*x, dtype=dtype), sums, geometry(case).padding, elements
+            check(winograd_filter.winograd_filter_products, *arguments, writes=(2,), scratch=4)
+            given = drawn(*sums.shape, dtype=dtype)
+            check(
+                winograd_filter.winograd_filter_gradient,
+                given,
+                np.zeros((x[0], *weight), dtype),
+                writes=(0, 1),
+                overwrites=(1,),
+            )
 
 
 @each_float

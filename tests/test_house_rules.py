@@ -191,7 +191,7 @@ TOOLS = {
     "many": {"tile"},
 }
 # A file of kernels is one operation by one method, and knows no other, but for these.
-CONVOLUTIONS = {"conv2d", "depthwise", "pointwise", "winograd"}
+CONVOLUTIONS = {"conv2d", "depthwise", "pointwise", "winograd", "winograd_filter"}
 KERNEL_ARROWS = {"convolution": CONVOLUTIONS | {"pieces"}, "pointwise": {"conv2d"}}
 
 
@@ -361,6 +361,7 @@ def test_equations_that_are_cited_exist(path):
 OPERATIONS = [
     "activation", "adaptive", "augment", "batchnorm", "bias", "branches", "conv2d", "depthwise", "elementwise",
     "groupnorm", "linear", "loss", "optim", "padding", "pointwise", "pool2d", "resample", "winograd",
+    "winograd_filter",
 ]  # fmt: skip
 
 

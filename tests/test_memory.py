@@ -62,6 +62,20 @@ def test_scratch_is_kept_and_grows():
 
 
 @pytest.mark.usefixtures("fresh")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_scratch_and_more_lie_beside_each_other(shape, dtype):
+    found, more = memory.scratch_and_more(shape, (3, 5), dtype)
+    assert (found.shape, more.shape) == ((most_threads(), *shape), (3, 5))
+    assert found.dtype == more.dtype == dtype
+    assert more.ctypes.data % memory.CACHE_LINE == 0
+    assert found.flags.c_contiguous
+    assert more.flags.c_contiguous
+    assert not np.shares_memory(found, more)
+    assert not found.size or np.shares_memory(found, memory.scratch(shape, dtype))
+
+
+@pytest.mark.usefixtures("fresh")
 def test_each_python_thread_has_scratch_of_its_own():
     start, found = threading.Barrier(4), []
 

@@ -136,6 +136,18 @@ class TestConv2d:
                         comp[i : i + 2, j : j + 2] = reference.winograd_patch(padded[i : i + 4, j : j + 4], taps[0, 0])
                 np.testing.assert_array_equal(comp, ref[0, 0])
 
+    @pytest.mark.parametrize("seed", range(20))
+    def test_winograds_patch_of_a_filters_gradient_is_the_same_sum(self, seed):
+        for draw, tolerance in ((integers, 0), (normal, 100 * np.finfo(float).eps)):
+            d, dy, g = draw(4, 4, seed=seed), draw(2, 2, seed=seed + 100), draw(3, 3, seed=seed + 200)
+            comp = reference.winograd_patch_backward_filter(d, dy)
+            ref = reference.conv2d_backward_filter(dy[None, None], d[None, None], (1, 1, 3, 3))[0, 0]
+            np.testing.assert_allclose(comp, ref, rtol=0, atol=tolerance)
+            # It is the transpose of what a patch gives to its outputs.
+            np.testing.assert_allclose(
+                np.sum(comp * g), np.sum(dy * reference.winograd_patch(d, g)), rtol=0, atol=10 * tolerance
+            )
+
     @pytest.mark.parametrize("case", CONVOLUTIONS)
     def test_gradients(self, case):
         shape, weight_shape, *how = case

@@ -99,6 +99,7 @@ def test_training_gives_one_hash_at_any_thread_count(make, optimizer, threads, r
         "conv",
         "backward",
         "winograd",
+        "winograd's filters",
         "pointwise",
         "depthwise",
         "reflect",
@@ -132,6 +133,8 @@ def test_each_operation_gives_the_same_bits_at_any_thread_count(name, threads, r
     def all_of(weight, *how):
         y = F.conv2d(maps, weight, None, *how)
         return [y, *F.conv2d_backward(y, maps, weight, *how)]
+
+    wide, wide_filters = (rng.standard_normal(s).astype(np.float32) for s in ((100, 28, 8, 8), (28, 28, 3, 3)))
 
     def transposed_gradients():
         layer = fc.ConvTranspose2d(12, 3, 3, 2, 1, 1)
@@ -187,6 +190,7 @@ def test_each_operation_gives_the_same_bits_at_any_thread_count(name, threads, r
         "conv": lambda: [F.conv2d(x, weight, None, 1, 1, 1, 2)],
         "backward": lambda: F.conv2d_backward(dy, x, weight, 1, 1, 1, 2),
         "winograd": lambda: all_of(filters[12, 3, 3], 1, 1),
+        "winograd's filters": lambda: F.conv2d_backward(wide, wide, wide_filters, 1, 1),
         "pointwise": lambda: all_of(filters[12, 1, 1]),
         "depthwise": lambda: all_of(filters[1, 3, 3], 1, 1, 1, 12),
         "reflect": lambda: all_of(filters[12, 3, 3], 1, ((2, 1), (0, 3)), 1, 1, "reflect"),
@@ -219,9 +223,9 @@ from fastconv_kernels.tilesize import choose, instruction_set
 rng = np.random.default_rng(0)
 images, labels = rng.integers(0, 256, (21, 1, 12, 12)).astype(np.uint8), rng.integers(0, 5, 21)
 model = fc.Sequential(
-    fc.Conv2d(1, 12, 3, padding=1), fc.ReLU(), fc.MaxPool2d(2),
-    fc.Conv2d(12, 12, 3, padding=1), fc.ReLU(),  # Winograd's
-    fc.Conv2d(12, 12, 1), fc.ReLU(), fc.Conv2d(12, 12, 3, padding=1, groups=12), fc.ReLU(),
+    fc.Conv2d(1, 28, 3, padding=1), fc.ReLU(), fc.MaxPool2d(2),
+    fc.Conv2d(28, 28, 3, padding=1), fc.ReLU(),  # Winograd's, the gradient to the filters too
+    fc.Conv2d(28, 12, 1), fc.ReLU(), fc.Conv2d(12, 12, 3, padding=1, groups=12), fc.ReLU(),
     fc.GELU(), fc.SiLU(), fc.Tanh(), fc.ELU(), fc.PReLU(12),
     fc.Flatten(), fc.Linear(432, 5), seed=1,
 )

@@ -9,7 +9,7 @@ import numpy as np
 import fastconv as fc
 from fastconv import functional as F
 from fastconv import losses
-from fastconv_kernels import convolution, pieces
+from fastconv_kernels import convolution, memory, pieces, winograd_filter
 from fastconv_kernels.exponential import exp, log
 
 TESTS = (
@@ -63,6 +63,11 @@ def run() -> None:
     forward(one, kernel, np.ones(20), dy, False)
     convolution.backward(geometry, 1, forward)(dy, one, kernel, kernel[None], one)
     convolution.backward_input(geometry)(dy, kernel, one, np.ones(20), True)
+    geometry = convolution.Geometry((28, 28, 3, 3), (6, 6), (6, 6), (1, 1), (1, 1), (1, 1), 1, np.dtype(float))
+    wide, sums = np.ones((2, 28, 6, 6, 16)), np.empty((1, 16, 7, 7, 16))
+    convolution.backward_filter(geometry)(wide[:1], wide[:1], np.empty((1, 28, 28, 3, 3)))
+    winograd_filter.winograd_filter_products(wide, wide, sums, (1, 1), memory.scratch((4, 14, 4, 64), float))
+    winograd_filter.winograd_filter_gradient(sums, np.empty((2, 28, 28, 3, 3)))
     cut = pieces.Spread(1, 4, 4, (8, 8), (2, 2))
     cut.pooled((2, 2), (4, 4))
     cut.pooled((3, 3), (2, 2))

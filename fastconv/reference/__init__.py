@@ -26,6 +26,7 @@ from fastconv.reference.convolution import (
     conv2d_backward_filter,
     conv2d_backward_input,
     winograd_patch,
+    winograd_patch_backward_filter,
 )
 from fastconv.reference.differences import numeric_gradient
 from fastconv.reference.fully_connected import linear, linear_backward

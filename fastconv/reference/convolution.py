@@ -251,3 +251,24 @@ def winograd_patch(d: np.ndarray, g: np.ndarray) -> np.ndarray:
     G = np.array([[1, 0, 0], [1 / 2, 1 / 2, 1 / 2], [1 / 2, -1 / 2, 1 / 2], [0, 0, 1]])
     At = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
     return At @ ((G @ g @ G.T) * (Bt @ d @ Bt.T)) @ At.T
+
+
+def winograd_patch_backward_filter(d: np.ndarray, dy: np.ndarray) -> np.ndarray:
+    """Return what a patch of 4x4 pixels gives to the gradient of a 3x3 filter, by 16 multiplications: equation (39).
+
+    Parameters
+    ----------
+    d : float[4, 4]
+        The patch.
+    dy : float[2, 2]
+        The gradient of its outputs.
+
+    Returns
+    -------
+    float64[3, 3]
+        What `conv2d_backward_filter` returns for them; exact for small integers.
+    """
+    Bt = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
+    G = np.array([[1, 0, 0], [1 / 2, 1 / 2, 1 / 2], [1 / 2, -1 / 2, 1 / 2], [0, 0, 1]])
+    At = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
+    return G.T @ ((At.T @ dy @ At) * (Bt @ d @ Bt.T)) @ G

@@ -1,18 +1,18 @@
 """Which kernel computes which convolution.  The choice looks at shapes alone, because it decides the bits.
 
-=================== ================================= ==============
-filters             forward and gradient to the input to the filters
-=================== ================================= ==============
-one for each channel depthwise.py                     depthwise.py
-1x1, stride 1        pointwise.py                     conv2d.py
-3x3, stride 1, many  winograd.py                      conv2d.py
-all others           conv2d.py                        conv2d.py
-=================== ================================= ==============
+==================== ================================= ==================
+filters              forward and gradient to the input to the filters
+==================== ================================= ==================
+one for each channel depthwise.py                      depthwise.py
+1x1, stride 1        pointwise.py                      conv2d.py
+3x3, stride 1, many  winograd.py                       winograd_filter.py
+all others           conv2d.py                         conv2d.py
+==================== ================================= ==================
 
-winograd.py and conv2d.py work on pieces of the images, pieces.py, if there are few.
+If there are few images, winograd.py and conv2d.py work on pieces of them, pieces.py, and winograd_filter.py on none.
 """
 
-from fastconv_kernels import conv2d, depthwise, pieces, pointwise, winograd
+from fastconv_kernels import conv2d, depthwise, pieces, pointwise, winograd, winograd_filter
 from fastconv_kernels.conv2d import Geometry
 from fastconv_kernels.tile import LANES
 
@@ -59,11 +59,15 @@ def _input_kernel(geometry):
 
 
 def backward_filter(geometry, images=LANES):
-    """Return run(dy, x, shares), which writes each block's share of equation (2) into ``shares``."""
+    """Return run(dy, x, shares), which writes the blocks' shares of equation (2) into ``shares``.
+
+    What a block's share is depends on the kernel; their sum is the gradient.
+    """
     if depthwise.fits(geometry):
         return depthwise.BackwardFilter(geometry)
-    make = conv2d.BackwardFilter
-    return pieces.BackwardFilter(geometry, images, make) if pieces.pays(geometry, images) else make(geometry)
+    if pieces.pays(geometry, images):
+        return pieces.BackwardFilter(geometry, images, conv2d.BackwardFilter)
+    return (winograd_filter if winograd_filter.pays(geometry) else conv2d).BackwardFilter(geometry)
 
 
 def backward(geometry, images, forward, source=None, stays=False):

@@ -32,9 +32,17 @@ def scratch(shape, dtype):
     one Python thread share the memory, because they follow one another.  There is a part for every thread that a launch
     could have, in case another Python thread asks for more of them in between.
     """
+    return scratch_and_more(shape, (0,), dtype)[0]
+
+
+def scratch_and_more(shape, more, dtype):
+    """Return ``scratch(shape, dtype)``, and float[*more] beside it for all tasks, of this launch and the next."""
     whole = (most_threads(), *shape)
-    size = int(np.prod(whole)) * np.dtype(dtype).itemsize
+    counts = [int(np.prod(each)) for each in (whole, more)]
+    # Each part starts a cache line.
+    sizes = [-(-count * np.dtype(dtype).itemsize // CACHE_LINE) * CACHE_LINE for count in counts]
     raw = getattr(_of_this_thread, "raw", None)
-    if raw is None or raw.size < size:
-        raw = _of_this_thread.raw = empty((size,), np.uint8)
-    return raw[:size].view(dtype).reshape(whole)
+    if raw is None or raw.size < sum(sizes):
+        raw = _of_this_thread.raw = empty((sum(sizes),), np.uint8)
+    first, second = raw[: sizes[0]].view(dtype), raw[sizes[0] : sum(sizes)].view(dtype)
+    return first[: counts[0]].reshape(whole), second[: counts[1]].reshape(more)

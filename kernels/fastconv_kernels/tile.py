@@ -317,6 +317,23 @@ def _padded_pixels(typingctx, image, index, count):
     return row(image, index, count), codegen
 
 
+def prefetch(x, index):
+    """Ask for the vector x[index], which will be needed soon; nothing happens if it lies outside the array."""
+
+
+@compiled_as(prefetch)
+def _prefetch(typingctx, x, index):
+    def codegen(context, builder, signature, args):
+        place, _, _ = _address(context, builder, signature.args[0], args[0], args[1])
+        kind = ir.FunctionType(ir.VoidType(), [_BYTE.as_pointer(), _I32, _I32, _I32])
+        ask = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        to_read, as_near_as_can_be, data = (ir.Constant(_I32, value) for value in (0, 3, 1))
+        builder.call(ask, [place, to_read, as_near_as_can_be, data])
+        return context.get_dummy_value()
+
+    return types.void(x, index), codegen
+
+
 def weights(k, index, axis, m):
     """M weights from k[index] on along ``axis``, each one meant for every lane."""
     return np.array([k[(*index[:axis], index[axis] + i, *index[axis + 1 :])] for i in range(m)])
@@ -475,6 +492,35 @@ def _lane_total(typingctx, tile):
         return _tree(builder, cgutils.unpack_tuple(builder, args[0])[0])
 
     return tile.dtype.scalar(tile), codegen
+
+
+def lane_sums(tile):
+    """One vector whose lane i is the sum of the lanes of a tile's i-th of sixteen vectors, in ``lane_total``'s tree."""
+    part = tile.reshape(LANES, LANES)
+    while part.shape[1] > 1:
+        half = part.shape[1] // 2
+        part = part[:, :half] + part[:, half:]
+    return part.reshape(1, LANES)
+
+
+@compiled_as(lane_sums)
+def _lane_sums(typingctx, tile):
+    def codegen(context, builder, signature, args):
+        parts, width = cgutils.unpack_tuple(builder, args[0]), LANES
+        while width > 1:
+            # Each vector holds sums that are ``width`` lanes long: of two vectors, their lower halves meet their upper.
+            low = [start + lane for start in range(0, 2 * LANES, width) for lane in range(width // 2)]
+            low, high = (
+                ir.Constant(ir.VectorType(_I32, LANES), [lane + further for lane in low]) for further in (0, width // 2)
+            )
+            parts = [
+                builder.fadd(builder.shuffle_vector(a, b, low), builder.shuffle_vector(a, b, high))
+                for a, b in zip(parts[::2], parts[1::2], strict=True)
+            ]
+            width //= 2
+        return cgutils.pack_array(builder, parts)
+
+    return _tile_type(tile.dtype.scalar, 1)(tile), codegen
 
 
 def _tree(builder, part):

@@ -26,7 +26,7 @@ def with_parameters(layer: Layer, arrays: Arrays) -> Layer:
 
 def draw_conv2d(rng: np.random.Generator) -> Sample:
     """Draw a convolution whose filter fits, of each kind that has kernels of its own."""
-    kind = str(rng.choice(["any", "any", "any", "winograd", "pointwise", "depthwise"]))
+    kind = str(rng.choice(["any", "any", "any", "winograd", "wide", "pointwise", "depthwise"]))
     n, groups, per_group, filters = batch(rng), *numbers(rng, 1, 3, 3)
     taps, stride, dilation = numbers(rng, 1, 4), numbers(rng, 1, 3), numbers(rng, 1, 3)
     above, below, left, right = numbers(rng, 0, 2, 4)
@@ -35,6 +35,9 @@ def draw_conv2d(rng: np.random.Generator) -> Sample:
         n, groups, per_group, filters = min(n, 3), 1, 9 + per_group, 9 + filters
         taps, stride, dilation, mode = (3, 3), (1, 1), (1, 1), "zeros"
         below, right = above, left
+    elif kind == "wide":  # where the gradient to the filters is Winograd's too
+        n, groups, per_group, filters = 9 + n % 9, 1, 27 + per_group, 27 + filters
+        taps, stride, dilation, mode, above, below, left, right = (3, 3), (1, 1), (1, 1), "zeros", 1, 1, 1, 1
     elif kind == "pointwise":
         groups, taps, stride, dilation, mode = 1, (1, 1), (1, 1), (1, 1), "zeros"
         above = below = left = right = 0
@@ -44,7 +47,7 @@ def draw_conv2d(rng: np.random.Generator) -> Sample:
     for k, d, around in zip(taps, dilation, ((above, below), (left, right)), strict=True):
         span = d * (k - 1) + 1 - (0 if mode in ("reflect", "circular") else sum(around))
         least = max(1, span, *((a + 1 for a in around) if mode in ("reflect", "circular") else ()))
-        size.append(least + int(rng.integers(0, 5)))
+        size.append(8 if kind == "wide" else least + int(rng.integers(0, 5)))
     weight = filters * groups, per_group, *taps
     options = {
         "stride": stride,
