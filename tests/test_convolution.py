@@ -93,8 +93,8 @@ def test_what_is_meant_to_pay_pays():
     for table, module in ((POINTWISE, pointwise), (DEPTHWISE, depthwise)):
         assert all(module.fits(geometry(case)) for case in table.values())
     assert not pointwise.fits(geometry(CONVOLUTIONS["1x1 in groups"]))
-    assert not depthwise.fits(geometry(CONVOLUTIONS["depthwise, six taps wide"]))
-    assert not depthwise.fits(geometry(CONVOLUTIONS["depthwise multiplied"]))
+    for name in (" multiplied", ", dilated by five", ", stride 5", ", six taps wide"):
+        assert not depthwise.fits(geometry(CONVOLUTIONS["depthwise" + name]))
 
 
 # -------------------------------------------------------------------------------------------- each file against conv2d

@@ -365,6 +365,27 @@ def _outer_fma(typingctx, tile, column, row):
     return tile(tile, column, row), codegen
 
 
+def correlated(tile, taps, row, step, gap):
+    """tile[0, j] + the sum of taps[v] * row[j*step + v*gap], whose products are added one by one in the order of v."""
+    for v in range(len(taps)):
+        tile = tile + taps[v] * row[v * gap : v * gap + (tile.shape[1] - 1) * step + 1 : step]
+    return tile
+
+
+@compiled_as(correlated)
+def _correlated(typingctx, tile, taps, row, step, gap):
+    def codegen(context, builder, signature, args):
+        acc, by, pixels = (cgutils.unpack_tuple(builder, arg) for arg in args[:3])
+        fma = _intrinsic(context, builder, "fma", tile.dtype.scalar, 3)
+        for v in range(taps.count):
+            for j in range(tile.count):
+                pixel = pixels[j * step.literal_value + v * gap.literal_value]
+                acc[j] = builder.call(fma, [by[v], pixel, acc[j]])
+        return cgutils.pack_array(builder, acc)
+
+    return tile(tile, taps, row, step, gap), codegen
+
+
 def fused(a, b, c):
     """a * b + c of three float32, not of vectors, rounded once; loops that call it become loops over vectors."""
     return np.float32(np.float64(a) * np.float64(b) + np.float64(c))
