@@ -22,7 +22,7 @@ from fastconv_kernels import conv2d, convolution, depthwise, memory, pieces, poi
 
 # --------------------------------------------------------------------------------------------------------- the choice
 
-DIRECT, POINT, DEPTH = (conv2d,) * 3, (pointwise, pointwise, conv2d), (depthwise,) * 3
+DIRECT, POINT, DEPTH = (conv2d,) * 3, (pointwise,) * 3, (depthwise,) * 3
 FAST, ONLY_FORWARD, ONLY_BACK = (winograd, winograd, conv2d), (winograd, conv2d, conv2d), (conv2d, winograd, conv2d)
 
 
@@ -150,9 +150,8 @@ def test_pointwise_and_depthwise_have_the_direct_kernels_bits(case, dtype):
         assert_same_bits(comp, ref)
     comp, ref = (run_backward_input(each, case, dy, weight) for each in (module, conv2d))
     assert_same_bits(comp, ref)
-    if module is depthwise:
-        comp, ref = (run_backward_filter(each, case, dy, x) for each in (module, conv2d))
-        assert_same_bits(comp, ref)
+    comp, ref = (run_backward_filter(each, case, dy, x) for each in (module, conv2d))
+    assert_same_bits(comp, ref)
 
 
 @pytest.mark.usefixtures("few_tiles")

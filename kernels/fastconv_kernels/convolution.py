@@ -4,7 +4,7 @@
 filters             forward and gradient to the input to the filters
 =================== ================================= ==============
 one for each channel depthwise.py                     depthwise.py
-1x1, stride 1        pointwise.py                     conv2d.py
+1x1, stride 1        pointwise.py                     pointwise.py
 3x3, stride 1, many  winograd.py                      conv2d.py
 all others           conv2d.py                        conv2d.py
 =================== ================================= ==============
@@ -62,8 +62,9 @@ def backward_filter(geometry, images=LANES):
     """Return run(dy, x, shares), which writes each block's share of equation (2) into ``shares``."""
     if depthwise.fits(geometry):
         return depthwise.BackwardFilter(geometry)
-    make = conv2d.BackwardFilter
-    return pieces.BackwardFilter(geometry, images, make) if pieces.pays(geometry, images) else make(geometry)
+    if pieces.pays(geometry, images):
+        return pieces.BackwardFilter(geometry, images, conv2d.BackwardFilter)
+    return (pointwise if pointwise.fits(geometry) else conv2d).BackwardFilter(geometry)
 
 
 def backward(geometry, images, forward, source=None, stays=False):

@@ -317,6 +317,26 @@ def _padded_pixels(typingctx, image, index, count):
     return row(image, index, count), codegen
 
 
+def prefetch(x, index, axis, count):
+    """Ask for ``count`` neighbouring lane vectors from x[index] on, which will soon be loaded; may lie outside."""
+
+
+@compiled_as(prefetch)
+def _prefetch(typingctx, x, index, axis, count):
+    def codegen(context, builder, signature, args):
+        first, _, strides = _address(context, builder, signature.args[0], args[0], args[1])
+        kind = ir.FunctionType(ir.VoidType(), [_BYTE.as_pointer(), _I32, _I32, _I32])
+        ask = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        to_read_soon_as_data = [ir.Constant(_I32, number) for number in (0, 3, 1)]
+        for n in range(count.literal_value):
+            for line in range(0, LANES * x.dtype.bitwidth // 8, 64):
+                offset = builder.add(_times(builder, strides[axis.literal_value], n), ir.Constant(_I64, line))
+                builder.call(ask, [_move(builder, first, offset), *to_read_soon_as_data])
+        return context.get_dummy_value()
+
+    return types.void(x, index, axis, count), codegen
+
+
 def weights(k, index, axis, m):
     """M weights from k[index] on along ``axis``, each one meant for every lane."""
     return np.array([k[(*index[:axis], index[axis] + i, *index[axis + 1 :])] for i in range(m)])
