@@ -38,6 +38,8 @@ CONVOLUTIONS = {
     "depthwise": ((2, 4, 6, 7), (4, 3, 3), (1, 2), 1, 1, 4),
     "depthwise multiplied": ((1, 3, 6, 7), (6, 2, 3), (2, 2), (1, 0), (2, 1), 3),
     "1x1 in groups": ((2, 4, 3, 5), (6, 1, 1), 1, 0, 1, 2),
+    "depthwise, dilated by five": ((2, 3, 4, 8), (3, 2, 2), 1, (0, 3), (1, 5), 3),
+    "depthwise, stride 5": ((2, 2, 4, 9), (2, 2, 3), (1, 5), 1, 1, 2),
     "depthwise, six taps wide": ((2, 3, 4, 8), (3, 2, 6), 1, (0, 2), 1, 3),
     "fifteen images": ((15, 2, 4, 5), (3, 2, 3), 1, (0, 1), 1, 1),
     "sixteen images": ((16, 2, 4, 5), (3, 2, 3), (2, 1), 0, 1, 1),
@@ -94,6 +96,7 @@ DEPTHWISE = {
     "depthwise, padding beyond filter": ((1, 2, 2, 3), (2, 2, 2), 1, (3, 9), 1, 2),
     "depthwise, stride beyond filter": ((2, 2, 7, 11), (2, 2, 1), (3, 4), 0, 1, 2),
     "depthwise, whole tiles": ((1, 2, 3, 14), (2, 3, 3), 1, (0, 1), 1, 2),
+    "depthwise, stride beyond image": ((2, 2, 5, 3), (2, 3, 3), (6, 4), 1, (1, 2), 2),
     "depthwise, ragged": ((17, 3, 4, 4), (3, 3, 2), (1, 2), (1, 0), 1, 3),
 }
 

@@ -46,7 +46,7 @@ def few_tiles():
     with pytest.MonkeyPatch.context() as patch:
         for each in (conv2d, linear, pointwise, winograd):
             patch.setattr(each, "choose", _few)
-        patch.setattr(depthwise, "PIXELS", 3)
+        patch.setattr(depthwise, "PIXELS", 2)
         yield
 
 

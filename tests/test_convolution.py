@@ -23,7 +23,7 @@ from fastconv_kernels import conv2d, convolution, depthwise, memory, pieces, poi
 
 # --------------------------------------------------------------------------------------------------------- the choice
 
-DIRECT, POINT, DEPTH = (conv2d,) * 3, (pointwise, pointwise, conv2d), (depthwise,) * 3
+DIRECT, POINT, DEPTH = (conv2d,) * 3, (pointwise,) * 3, (depthwise,) * 3
 WINOGRADS, ONLY_FILTERS = (winograd, winograd, winograd_filter), (conv2d, conv2d, winograd_filter)
 FAST, ONLY_FORWARD, ONLY_BACK = (winograd, winograd, conv2d), (winograd, conv2d, conv2d), (conv2d, winograd, conv2d)
 
@@ -109,8 +109,8 @@ def test_what_is_meant_to_pay_pays():
     for table, module in ((POINTWISE, pointwise), (DEPTHWISE, depthwise)):
         assert all(module.fits(geometry(case)) for case in table.values())
     assert not pointwise.fits(geometry(CONVOLUTIONS["1x1 in groups"]))
-    assert not depthwise.fits(geometry(CONVOLUTIONS["depthwise, six taps wide"]))
-    assert not depthwise.fits(geometry(CONVOLUTIONS["depthwise multiplied"]))
+    for name in (" multiplied", ", dilated by five", ", stride 5", ", six taps wide"):
+        assert not depthwise.fits(geometry(CONVOLUTIONS["depthwise" + name]))
 
 
 # -------------------------------------------------------------------------------------------- each file against conv2d
@@ -166,9 +166,8 @@ def test_pointwise_and_depthwise_have_the_direct_kernels_bits(case, dtype):
         assert_same_bits(comp, ref)
     comp, ref = (run_backward_input(each, case, dy, weight) for each in (module, conv2d))
     assert_same_bits(comp, ref)
-    if module is depthwise:
-        comp, ref = (run_backward_filter(each, case, dy, x) for each in (module, conv2d))
-        assert_same_bits(comp, ref)
+    comp, ref = (run_backward_filter(each, case, dy, x) for each in (module, conv2d))
+    assert_same_bits(comp, ref)
 
 
 @pytest.mark.usefixtures("few_tiles")

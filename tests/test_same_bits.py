@@ -390,13 +390,17 @@ def test_a_pointwise_convolutions_tile_and_pixels_of_a_task_change_no_bit(rng):
 
 
 def test_a_depthwise_convolutions_tile_changes_no_bit(rng):
-    x, k = (rng.standard_normal(shape).astype(np.float32) for shape in ((2, 3, 5, 9, LANES), (3, 3, 4)))
-    lines = geometry(((32, 3, 5, 9), (3, 3, 4), 1, (1, 2), 1, 3)).forward_lines()
+    case = geometry(((32, 3, 5, 18), (3, 3, 4), (1, 2), (1, 2), 1, 3))
+    x, dy = (rng.standard_normal((2, 3, *size, LANES)).astype(np.float32) for size in (case.image, case.output))
+    k = rng.standard_normal((3, 3, 4)).astype(np.float32)
+    b, scratch = k[:, 0, 0].copy(), memory.scratch((3, 4, LANES), np.float32)
     hashes = set()
     for p in (1, 3, depthwise.PIXELS):
-        y = np.empty((2, 3, 5, 10, LANES), np.float32)
-        depthwise.forward(p)(x, k, k[:, 0, 0].copy(), y, *lines, False)
-        hashes.add(digest([y]))
+        y, dx, shares = np.empty_like(dy), np.empty_like(x), np.empty((2, 3, 3, 4), np.float32)
+        depthwise.forward(p, 4, 2, 1)(x, k, b, y, (1, 1, -1), -2, False)
+        depthwise.backward_input(p)(dy, k, b, dx, *depthwise.remainders(case), False)
+        depthwise.backward_filter(p, 4, 2, 1)(dy, x, shares, (1, 1, -1), -2, scratch)
+        hashes.add(digest([y, dx, shares]))
     assert len(hashes) == 1
 
 

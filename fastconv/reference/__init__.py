@@ -71,5 +71,5 @@ __all__ = [
     "interpolate_backward", "l1", "linear", "linear_backward", "lion", "log_softmax", "log_softmax_backward",
     "max_pool2d", "max_pool2d_backward", "moving_average", "mse", "normalize_uint8", "numeric_gradient", "pad",
     "pad_backward", "prelu", "prelu_backward", "random_bits", "relu", "relu_backward", "rmsprop", "sgd", "softmax",
-    "softmax_backward", "winograd_patch",
+    "softmax_backward", "winograd_patch", "winograd_patch_backward_filter",
 ]  # fmt: skip

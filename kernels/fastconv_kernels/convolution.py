@@ -4,7 +4,7 @@
 filters              forward and gradient to the input to the filters
 ==================== ================================= ==================
 one for each channel depthwise.py                      depthwise.py
-1x1, stride 1        pointwise.py                      conv2d.py
+1x1, stride 1        pointwise.py                      pointwise.py
 3x3, stride 1, many  winograd.py                       winograd_filter.py
 all others           conv2d.py                         conv2d.py
 ==================== ================================= ==================
@@ -67,6 +67,8 @@ def backward_filter(geometry, images=LANES):
         return depthwise.BackwardFilter(geometry)
     if pieces.pays(geometry, images):
         return pieces.BackwardFilter(geometry, images, conv2d.BackwardFilter)
+    if pointwise.fits(geometry):
+        return pointwise.BackwardFilter(geometry)
     return (winograd_filter if winograd_filter.pays(geometry) else conv2d).BackwardFilter(geometry)
 
 

@@ -317,21 +317,24 @@ def _padded_pixels(typingctx, image, index, count):
     return row(image, index, count), codegen
 
 
-def prefetch(x, index):
-    """Ask for the vector x[index], which will be needed soon; nothing happens if it lies outside the array."""
+def prefetch(x, index, axis, count):
+    """Ask for ``count`` neighbouring lane vectors from x[index] on, which will soon be loaded; may lie outside."""
 
 
 @compiled_as(prefetch)
-def _prefetch(typingctx, x, index):
+def _prefetch(typingctx, x, index, axis, count):
     def codegen(context, builder, signature, args):
-        place, _, _ = _address(context, builder, signature.args[0], args[0], args[1])
+        first, _, strides = _address(context, builder, signature.args[0], args[0], args[1])
         kind = ir.FunctionType(ir.VoidType(), [_BYTE.as_pointer(), _I32, _I32, _I32])
         ask = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        to_read, as_near_as_can_be, data = (ir.Constant(_I32, value) for value in (0, 3, 1))
-        builder.call(ask, [place, to_read, as_near_as_can_be, data])
+        to_read_soon_as_data = [ir.Constant(_I32, number) for number in (0, 3, 1)]
+        for n in range(count.literal_value):
+            for line in range(0, LANES * x.dtype.bitwidth // 8, 64):
+                offset = builder.add(_times(builder, strides[axis.literal_value], n), ir.Constant(_I64, line))
+                builder.call(ask, [_move(builder, first, offset), *to_read_soon_as_data])
         return context.get_dummy_value()
 
-    return types.void(x, index), codegen
+    return types.void(x, index, axis, count), codegen
 
 
 def weights(k, index, axis, m):
@@ -380,6 +383,27 @@ def _outer_fma(typingctx, tile, column, row):
         return cgutils.pack_array(builder, products)
 
     return tile(tile, column, row), codegen
+
+
+def correlated(tile, taps, row, step, gap):
+    """tile[0, j] + the sum of taps[v] * row[j*step + v*gap], whose products are added one by one in the order of v."""
+    for v in range(len(taps)):
+        tile = tile + taps[v] * row[v * gap : v * gap + (tile.shape[1] - 1) * step + 1 : step]
+    return tile
+
+
+@compiled_as(correlated)
+def _correlated(typingctx, tile, taps, row, step, gap):
+    def codegen(context, builder, signature, args):
+        acc, by, pixels = (cgutils.unpack_tuple(builder, arg) for arg in args[:3])
+        fma = _intrinsic(context, builder, "fma", tile.dtype.scalar, 3)
+        for v in range(taps.count):
+            for j in range(tile.count):
+                pixel = pixels[j * step.literal_value + v * gap.literal_value]
+                acc[j] = builder.call(fma, [by[v], pixel, acc[j]])
+        return cgutils.pack_array(builder, acc)
+
+    return tile(tile, taps, row, step, gap), codegen
 
 
 def fused(a, b, c):

@@ -3,7 +3,7 @@
 Symbols are those of conv2d.py, patches and matrices those of winograd.py.  The equation number is that of
 docs/backprop.md: (31) is linear in the filter, and its transpose is ::
 
-    dk[f,c] = Gt [ sum over all patches of (A dy[f] At) * (Bt d[c] B) ] G     element by element inside the brackets (39)
+    dk[f,c] = Gt [ sum over all patches of (A dy[f] At) * (Bt d[c] B) ] G  element by element inside the brackets (39)
 
 The last rows of A and of Bt both have the opposite sign here, which leaves their product as it is.
 
@@ -132,8 +132,8 @@ def winograd_filter_products(crew, dy, x, sums, padding, scratch):
                 i, j = first // width * 2 - padding[0], first % width * 2 - padding[1]
                 for q in range(stop - first):
                     for beside in range(2):  # the next channel's: short rows are over before the processor runs ahead
-                        prefetch(image, (c + 1, i + near, j + 1 + beside))
-                        prefetch(image, (c + 1, i + far, j + 1 + beside))
+                        prefetch(image, (c + 1, i + near, j + 1 + beside), 1, 1)
+                        prefetch(image, (c + 1, i + far, j + 1 + beside), 1, 1)
                     if i >= 0 and i + 4 <= H and j >= 0 and j + 4 <= W:  # most are, and need no guard
                         pixels = vectors(image, (c, i + near, j), 2, 1, 4)
                         others = vectors(image, (c, i + far, j), 2, 1, 4)
@@ -153,8 +153,8 @@ def winograd_filter_products(crew, dy, x, sums, padding, scratch):
                 i, j = first // width * 2, first % width * 2
                 for q in range(stop - first):
                     for beside in range(2):
-                        prefetch(response, (f + 1, i, j + beside))
-                        prefetch(response, (f + 1, i + 1, j + beside))
+                        prefetch(response, (f + 1, i, j + beside), 1, 1)
+                        prefetch(response, (f + 1, i + 1, j + beside), 1, 1)
                     if i + 2 <= OH and j + 2 <= OW:
                         pixels = vectors(response, (f, i + dy_near, j), 2, 1, 2)
                         others = vectors(response, (f, i + 1, j), 2, 1, 2)
