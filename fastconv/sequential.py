@@ -172,7 +172,10 @@ class Sequential(Layer):
     # ------------------------------------------------------------------------------------ as a layer of a model
 
     def plan(self, shape: Shape, work: Workspace) -> Shape:
-        """Plan every layer; a ReLU behind a layer that can apply it on its tile becomes part of that layer's step."""
+        """Plan every layer; a ReLU behind a layer that can apply it on its tile becomes part of that layer's step.
+
+        Where the model is a branch whose last layer is to add the others (``work.adds``), so does the ReLU behind them.
+        """
         work.steps = []
         fused = False
         spread: Spread | None = None
@@ -183,6 +186,8 @@ class Sequential(Layer):
             inner = work.within(layer)
             followers = self.layers[number + 1 : number + 3]
             fused = inner.relu = layer.fuses_relu and bool(followers) and type(followers[0]) is ReLU
+            if work.adds and number == len(self.layers) - 1:
+                inner.adds, inner.relu = True, work.relu
             inner.may_stay = any(follower.knows_pieces for follower in followers[fused : fused + 1])
             try:
                 if spread is not None and not layer.takes_pieces(shape, spread):
@@ -202,8 +207,14 @@ class Sequential(Layer):
         work.evaluation = folded(work.steps)
         return shape
 
+    def fuses_sum(self) -> bool:
+        """Whether the last layer does."""
+        return bool(self.layers) and self.layers[-1].fuses_sum()
+
     def forward_blocks(self, x: Blocks, work: Workspace, training: bool) -> Blocks:
         """Run the steps in order."""
+        if work.adds:
+            work.steps[-1][1].addend = work.addend
         for layer, inner in work.steps if training else work.evaluation:
             x = layer.forward_blocks(x, inner, training)
         return x

@@ -84,7 +84,8 @@ def test_statistics_of_integers_are_exact_wherever_they_lie(n, size, shift):
     for image in range(n):
         x[image // LANES, 0, :, image % LANES] = values[image, 0] + shift
     mean, var = np.empty(1), np.empty(1)
-    batchnorm.batch_statistics(x, n, mean, var)
+    line = np.ones(1), np.zeros(1)
+    batchnorm.batch_norm_forward(x, n, *line, 1e-5, x[:0], False, mean, var, *line, np.empty_like(x))
     np.testing.assert_allclose(mean, values.mean() + shift, rtol=1e-14, atol=1e-13)
     np.testing.assert_allclose(var, values.var(), rtol=1e-12, atol=1e-12)
 
@@ -95,6 +96,16 @@ def test_float32_keeps_the_variance_of_a_channel_far_from_zero(rng):
     layer.forward(x, training=True)
     np.testing.assert_allclose(layer.running_mean, x.astype(float).mean(), rtol=1e-7)
     np.testing.assert_allclose(layer.running_var, x.astype(float).var(ddof=1), rtol=1e-5)
+
+
+def test_float32_keeps_a_variance_whose_blocks_lie_far_apart(rng):
+    """Squares are taken about the mean of the blocks before: these are 10,000 away from each other."""
+    x = rng.standard_normal((64, 1, 5, 5)).astype(np.float32)
+    x += np.repeat(np.array([0, 10_000, -10_000, 5_000], np.float32), 16)[:, None, None, None]
+    layer = fc.BatchNorm2d(1, momentum=1.0)
+    layer.forward(x, training=True)
+    np.testing.assert_allclose(layer.running_mean, x.astype(float).mean(), rtol=1e-6)
+    np.testing.assert_allclose(layer.running_var, x.astype(float).var(ddof=1), rtol=1e-6)
 
 
 def test_running_statistics_are_pytorchs(rng):

@@ -15,10 +15,19 @@ def body():
     return fc.Sequential(conv(3, 4), fc.ReLU(), conv(4, 3, 1))
 
 
+def normalized(filters=3):
+    return fc.Sequential(conv(3, 4), fc.ReLU(), conv(4, filters), fc.BatchNorm2d(filters))
+
+
 MAKERS = {
     "residual": lambda: fc.Residual(body()),
     "residual of one layer": lambda: fc.Residual(conv()),
     "residual with a shortcut": lambda: fc.Residual(body(), conv(taps=1)),
+    "residual that ends in a normalisation": lambda: fc.Residual(normalized()),
+    "and with a shortcut that does": lambda: fc.Residual(normalized(), fc.Sequential(conv(), fc.BatchNorm2d(3))),
+    "residual of a normalisation": lambda: fc.Residual(fc.BatchNorm2d(3)),
+    "parallel with normalisations": lambda: fc.Parallel(normalized(), fc.BatchNorm2d(3), conv()),
+    "normalisations nested": lambda: fc.Residual(fc.Sequential(fc.Residual(normalized()), fc.ReLU(), normalized())),
     "parallel": lambda: fc.Parallel(conv(), body(), conv(taps=5)),
     "concat": lambda: fc.Concat(conv(3, 2), body(), fc.MaxPool2d(3, 1, 1)),
     "nested": lambda: fc.Residual(fc.Sequential(fc.Residual(conv()), fc.ReLU(), fc.Concat(conv(3, 1), conv(3, 2)))),
@@ -60,6 +69,24 @@ def test_relu_behind_a_sum_is_applied_as_it_is_written(rng):
     assert (model(x) == 0).any()
 
 
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("shortcut", [None, fc.Sequential(conv(3, 4, 1), fc.BatchNorm2d(4))], ids=["", "shortcut"])
+def test_a_normalisation_that_ends_a_branch_adds_the_other(relu, shortcut, rng):
+    """To the same bits as its branches in turn, forward and backward, where a last block has empty lanes."""
+    body = normalized(3 if shortcut is None else 4)
+    whole = fc.Sequential(fc.Residual(body, shortcut), *[fc.ReLU()] * relu)
+    x = rng.standard_normal((17, 3, 4, 5)).astype(np.float32)
+    y = whole.forward(x, training=True)
+    dy = rng.standard_normal(y.shape).astype(np.float32)
+    dx, gradients = whole.backward(dy), [parameter.grad.copy() for parameter in whole.parameters()]
+    apart = body.forward(x, training=True) + (x if shortcut is None else shortcut.forward(x, training=True))
+    np.testing.assert_array_equal(y, np.maximum(apart, 0) if relu else apart)
+    dz = np.where(y > 0, dy, 0) if relu else dy
+    np.testing.assert_array_equal(dx, body.backward(dz) + (dz if shortcut is None else shortcut.backward(dz)))
+    for parameter, gradient in zip(whole.parameters(), gradients, strict=True):
+        np.testing.assert_array_equal(parameter.grad, gradient)
+
+
 def test_features_may_branch_too(rng):
     model = fc.Sequential(
         fc.Concat(fc.Linear(4, 3), fc.Sequential(fc.Linear(4, 2), fc.ReLU())), fc.Residual(fc.Linear(5, 5))
@@ -67,6 +94,7 @@ def test_features_may_branch_too(rng):
     x = rng.standard_normal((7, 4))
     assert model(x).shape == (7, 5)
     fc.gradcheck(model, x)
+    fc.gradcheck(fc.Sequential(fc.Residual(fc.Sequential(fc.Linear(4, 4), fc.BatchNorm1d(4))), fc.ReLU()), x)
 
 
 class Doubling(fc.Layer):

@@ -420,11 +420,17 @@ def test_branches(shape, dtype):
 @pytest.mark.parametrize(("n", "channels", "pixels"), [(1, 1, 1), (15, 2, 3), (33, 3, 4)])
 def test_batch_norm(n, channels, pixels, dtype):
     x, dy = (drawn(blocks_of(n), channels, pixels, LANES, dtype=dtype) for _ in range(2))
-    check(batchnorm.batch_statistics, x, n, np.zeros(channels), np.zeros(channels), writes=(2, 3))
     line = [drawn(channels, dtype=dtype) for _ in range(4)]
-    check(batchnorm.scale_and_shift, x, *line[:2], np.zeros_like(x), True, writes=(3,))
+    found = [np.zeros(channels), np.zeros(channels), np.zeros(channels, dtype), np.zeros(channels, dtype)]
+    y = np.zeros_like(x)
+    for addend in (x[:0], drawn(*x.shape, dtype=dtype)):
+        how = *line[:2], 1e-5, addend, True
+        check(batchnorm.batch_norm_forward, x, n, *how, *found, y, writes=(7, 8, 9, 10, 11))
+        check(batchnorm.scale_and_shift, x, *line[:2], addend, True, y, writes=(5,))
     sums = np.zeros(channels, dtype), np.zeros(channels, dtype)
-    check(batchnorm.batch_norm_backward, dy, x, n, *line, True, True, *sums, writes=(0, 9, 10), overwrites=(9, 10))
+    how = *line, True, True, *sums
+    check(batchnorm.batch_norm_backward, dy, x, x[:0], n, *how, y, writes=(10, 11, 12))
+    check(batchnorm.batch_norm_backward, dy, x, y, n, *how, y.copy(), writes=(0, 10, 11, 12), overwrites=(10, 11, 12))
 
 
 @each_float

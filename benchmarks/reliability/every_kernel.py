@@ -86,6 +86,8 @@ def run() -> None:
         fc.ReLU(),
         fc.Residual(fc.Conv2d(3, 3, 1)),
         fc.ReLU(),
+        fc.Residual(fc.BatchNorm2d(3)),
+        fc.ReLU(),
         fc.GroupNorm(1, 3),
         fc.Concat(fc.ReLU(), fc.MaxPool2d(1)),
         fc.Flatten(),

@@ -114,6 +114,10 @@ class Workspace:
     dtype : numpy.dtype
     relu : bool
         Whether the layer is to apply a following ReLU itself, on the register tile, and its gradient.
+    adds : bool
+        Whether the layer is to add ``addend`` to its output, before that ReLU, and to leave its gradient in ``dy``.
+    addend : Blocks or None
+        Of the output's shape; given before each forward pass.
     gates : Workspace or None
         That of the layer before, if it applies a ReLU whose gradient, and the bias's, this layer is to compute.
     gated : bool
@@ -125,6 +129,8 @@ class Workspace:
     """
 
     relu: bool = False
+    adds: bool = False
+    addend: Blocks | None = None
     gates: "Workspace | None" = None
     gated: bool = False
     may_stay: bool = False
@@ -216,6 +222,10 @@ class Layer:
             If the layer cannot take such an input; the message has the numbers.
         """
         raise TypeError(f"{type(self).__name__} does not say how to plan: override plan(shape, work)")
+
+    def fuses_sum(self) -> bool:
+        """Whether the layer heeds ``work.adds``, and ``work.relu`` behind it."""
+        return False
 
     def takes_pieces(self, shape: Shape, came: Spread) -> bool:
         """Whether images of this shape may come in these pieces, ``work.came``."""

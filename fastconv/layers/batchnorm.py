@@ -6,11 +6,12 @@ import numpy as np
 
 from fastconv import init as initializers
 from fastconv import shapes
-from fastconv.blocks import Blocks, planes
+from fastconv.blocks import Blocks, pixels, planes
 from fastconv.layers.base import Layer, Parameter, Workspace
 from fastconv.layers.conv import Conv2d
 from fastconv.shapes import Shape, ShapeError
 from fastconv_kernels import batchnorm
+from fastconv_kernels.branches import add
 
 
 def check_eps(operation: str, eps: object) -> float:
@@ -83,22 +84,34 @@ class _BatchNorm(Layer):
             expected = f"(N, {self.num_features}" + ", H, W)" * (self.axes == 4) + ")" * (self.axes == 2)
             raise ShapeError(f"{type(self).__name__}: expected x of shape {expected}, got {shape}")
         work.y = work.empty(shape)
+        work.dx = work.empty(shape) if work.adds else None
+        work.nothing = planes(work.y.array)[:0]
         work.mean, work.var = np.empty(self.num_features), np.empty(self.num_features)
-        work.dgamma, work.dbeta = (np.empty(self.num_features, work.dtype) for _ in range(2))
+        work.ones, work.zeros = np.ones(self.num_features, work.dtype), np.zeros(self.num_features, work.dtype)
+        work.scale, work.shift, work.dgamma, work.dbeta = (np.empty(self.num_features, work.dtype) for _ in range(4))
         return shape
+
+    def fuses_sum(self) -> bool:
+        """Return True: what is to be added is read as the output is written."""
+        return True
 
     def forward_blocks(self, x: Blocks, work: Workspace, training: bool) -> Blocks:
         """Write equation (35), through ReLU if one follows; while training, with the batch's own statistics."""
         work.batch = training or not self.track_running_stats
+        work.x = x if training else None
+        values, y = planes(x.array), planes(work.y.array)
+        addend = work.nothing if work.addend is None else planes(work.addend.array)
         if work.batch:
-            batchnorm.batch_statistics(planes(x.array), x.n, work.mean, work.var)
+            gamma = work.ones if self.weight is None else self.weight.value
+            beta = work.zeros if self.bias is None else self.bias.value
+            into = work.mean, work.var, work.scale, work.shift, y
+            batchnorm.batch_norm_forward(values, x.n, gamma, beta, self.eps, addend, work.relu, *into)
             if training and self.track_running_stats:
-                self._track(work.mean, work.var, x.n * planes(x.array).shape[2])
+                self._track(work.mean, work.var, x.n * values.shape[2])
         else:
             work.mean[:], work.var[:] = self.running_mean, self.running_var
-        work.x = x if training else None
-        work.scale, work.shift = self.line(work.mean, work.var)
-        batchnorm.scale_and_shift(planes(x.array), work.scale, work.shift, planes(work.y.array), work.relu)
+            work.scale[:], work.shift[:] = self.line(work.mean, work.var)
+            batchnorm.scale_and_shift(values, work.scale, work.shift, addend, work.relu, y)
         return work.y
 
     def _track(self, mean: np.ndarray, var: np.ndarray, count: int) -> None:
@@ -118,11 +131,13 @@ class _BatchNorm(Layer):
         return scale.astype(self.dtype), shift.astype(self.dtype)
 
     def backward_blocks(self, dy: Blocks, work: Workspace, need_dx: bool) -> Blocks | None:
-        """Write equation (36) into the gradients and return (37), in the memory of ``dy``."""
+        """Write equation (36) into the gradients and return (37), in the memory of ``dy`` unless that is kept."""
         rstd = (1 / np.sqrt(work.var + self.eps)).astype(self.dtype)
+        dx, y = (work.dx, planes(work.y.array)) if work.adds else (dy, work.nothing)
         batchnorm.batch_norm_backward(
             planes(dy.array),
             planes(work.x.array),
+            y,
             dy.n,
             work.mean.astype(self.dtype),
             rstd,
@@ -132,10 +147,11 @@ class _BatchNorm(Layer):
             work.batch,
             work.dgamma,
             work.dbeta,
+            planes(dx.array),
         )
         if self.weight is not None and self.bias is not None:
             self.weight.grad, self.bias.grad = work.dgamma, work.dbeta
-        return dy if need_dx else None
+        return dx if need_dx else None
 
 
 class BatchNorm2d(_BatchNorm):
@@ -187,7 +203,11 @@ class Folded(NamedTuple):
         scale, shift = self.norm.line(self.norm.running_mean, self.norm.running_var)
         weight = self.conv.weight.value * scale[:, None, None, None]
         bias = shift if self.conv.bias is None else shift + scale * self.conv.bias.value
-        return self.conv.apply(x, self.inner, weight, bias, self.relu)
+        addend = work.addend
+        y = self.conv.apply(x, self.inner, weight, bias, self.relu and addend is None)
+        if addend is not None:
+            add(pixels(y), pixels(addend), pixels(y), self.relu)
+        return y
 
 
 def folded(steps: list[tuple[Layer, Workspace]]) -> list[tuple[Any, Workspace]]:

@@ -14,6 +14,10 @@ class Branches(Layer):
     branches: tuple[Layer | None, ...]
     """None is a branch that does nothing."""
 
+    def _fuses(self) -> bool:
+        """Whether the first branch is to add the second to its output."""
+        return False
+
     def _check(self, branches: tuple[Layer | None, ...]) -> None:
         for number, branch in enumerate(branches):
             if branch is not None and not isinstance(branch, Layer):
@@ -26,7 +30,7 @@ class Branches(Layer):
         return tuple(branch for branch in self.branches if branch is not None)
 
     def _plan_branches(self, shape: Shape, work: Workspace) -> list[Shape]:
-        work.inner = []
+        work.inner, work.fused = [], self._fuses()
         outputs: list[Shape] = []
         for number, branch in enumerate(self.branches):
             if branch is None:
@@ -34,6 +38,8 @@ class Branches(Layer):
                 work.inner.append(None)
                 continue
             inside = work.within(branch)
+            if work.fused and number == 0:
+                inside.adds, inside.relu = True, work.relu
             try:
                 outputs.append(branch.plan(shape, inside))
             except ShapeError as error:
@@ -41,11 +47,12 @@ class Branches(Layer):
             work.inner.append(inside)
         return outputs
 
+    def _run(self, number: int, x: Blocks, work: Workspace, training: bool) -> Blocks:
+        branch = self.branches[number]
+        return x if branch is None else branch.forward_blocks(x, work.inner[number], training)
+
     def _run_branches(self, x: Blocks, work: Workspace, training: bool) -> list[Blocks]:
-        return [
-            x if branch is None else branch.forward_blocks(x, inside, training)
-            for branch, inside in zip(self.branches, work.inner, strict=True)
-        ]
+        return [self._run(number, x, work, training) for number in range(len(self.branches))]
 
     def _backward(self, work: Workspace, gradients: list[Blocks], need_dx: bool) -> Blocks | None:
         """Run every branch backwards on its own gradient, and return the sum of their inputs' in their order."""
@@ -57,8 +64,8 @@ class Branches(Layer):
             if dx is None:
                 raise TypeError(f"branch {number} returned None although its input's gradient was asked for")
             if total is not None:
-                kernels.add(pixels(total), pixels(dx), pixels(work.dx), False)
-            total = dx if total is None else work.dx
+                kernels.add(pixels(total), pixels(dx), pixels(total), False)
+            total = dx if total is None else total
         work.sum_shares()
         return total
 
@@ -68,9 +75,17 @@ class Branches(Layer):
 
 
 class _Sum(Branches):
-    """Branches whose outputs are added."""
+    """Branches whose outputs are added.
+
+    Of two, the first adds the second if its last layer knows how to: there is no pass over the outputs then, and since
+    that layer applies the ReLU and keeps its gradient, none over ``dy``.
+    """
 
     fuses_relu = True
+
+    def _fuses(self) -> bool:
+        first = self.branches[0]
+        return len(self.branches) == 2 and first is not None and first.fuses_sum()
 
     def plan(self, shape: Shape, work: Workspace) -> Shape:
         """Plan every branch; their outputs must have one shape."""
@@ -81,12 +96,16 @@ class _Sum(Branches):
                     f"{type(self).__name__}: expected branches with outputs of one shape, got {outputs[0]} from "
                     f"branch 0 and {out} from branch {number}"
                 )
-        work.y, work.dx = work.empty(outputs[0]), work.empty(shape)
-        work.copies = [work.empty(outputs[0]) for _ in self.branches[1:]]
+        if not work.fused:
+            work.y = work.empty(outputs[0])
+            work.copies = [work.empty(outputs[0]) for _ in self.branches[1:]]
         return outputs[0]
 
     def forward_blocks(self, x: Blocks, work: Workspace, training: bool) -> Blocks:
         """Write equation (32), through ReLU if one follows."""
+        if work.fused:
+            work.inner[0].addend = self._run(1, x, work, training)
+            return self._run(0, x, work, training)
         total, *others = self._run_branches(x, work, training)
         for number, other in enumerate(others):
             last = number == len(others) - 1
@@ -96,6 +115,8 @@ class _Sum(Branches):
 
     def backward_blocks(self, dy: Blocks, work: Workspace, need_dx: bool) -> Blocks | None:
         """Return the sum of the branches' gradients, in their order."""
+        if work.fused:
+            return self._backward(work, [dy, dy], need_dx)
         for number, copy in enumerate(work.copies):  # since a branch may overwrite what it is given
             kernels.copy_gated(pixels(dy), pixels(work.y), work.relu and number == 0, pixels(copy))
         return self._backward(work, [*work.copies, dy], need_dx)
@@ -185,7 +206,7 @@ class Concat(Branches):
                 )
         channels = sum(out[1] for out in outputs)
         whole = (shape[0], channels, *outputs[0][2:])
-        work.y, work.dx = work.empty(whole), work.empty(shape)
+        work.y = work.empty(whole)
         work.parts = [work.empty(out) for out in outputs]
         return whole
 

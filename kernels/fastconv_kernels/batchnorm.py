@@ -15,9 +15,16 @@ Equation numbers are those of docs/backprop.md; Ioffe & Szegedy 2015, arXiv:1502
     dgamma = sum of dy * xhat,  dbeta = sum of dy                                          (36)
     dx = gamma / sqrt(var + eps) * (dy - dbeta / m - xhat * dgamma / m)                    (37)
 
-A channel's blocks are read twice, but while the first reading is in the cache.  Sums run over the pixels of a block in
-sixteen lanes, which are added in a fixed tree; blocks are put together in their order, in float64, by the formulas of
-Chan, Golub and LeVeque (1979) for the variance.  The lanes that hold no image count nowhere, and their gradient is 0.
+A task has one channel, whose blocks are read twice, the second time from the last to the first: what was read last is
+still in the cache.  Sums run over the pixels of a block in sixteen lanes, which are added in a fixed tree; blocks are
+put together in their order, in float64.  The lanes that hold no image count nowhere, and their gradient is 0.
+
+A block's squares are taken about K, the mean of the blocks before it, or of the first about its own::
+
+    off = sum of (x - K) / w,  its mean = K + off,  its squares = sum of (x - K)**2 - w * off**2        (68)
+    d = its mean - mean,  mean += d * w / (v + w),  squares += its squares + d**2 * v * w / (v + w)
+
+w is the number of values in the block, v that of those before it.  The second line is Chan, Golub and LeVeque's (1979).
 """
 
 import numpy as np
@@ -41,105 +48,141 @@ from fastconv_kernels.tile import (
 )
 
 
+@kernel(parallel=False)
+def _sums(x, b, c, middle, real):
+    """Return the sums of x - middle, and of its squares, over the real images of a block's channel."""
+    around = full(x, middle, 1, 1)
+    rest, squares = zeros(x, 1, 1), zeros(x, 1, 1)
+    for s in range(x.shape[2]):
+        away = minus(vectors(x, (b, c, s), 2, 1, 1), around)
+        rest = plus(rest, away)
+        squares = outer_fma(squares, away, away)
+    return np.float64(lane_total(first_lanes(rest, real))), np.float64(lane_total(first_lanes(squares, real)))
+
+
 @kernel()
-def batch_statistics(crew, x, n, mean, var):
-    """Write equation (34).
+def batch_norm_forward(crew, x, n, gamma, beta, eps, addend, relu, mean, var, scale, shift, y):
+    """Write equation (34) by (68), and into ``y`` (35), plus ``addend``, and max(0, that) if ``relu``.
 
     Parameters
     ----------
     x : float[B, C, S, 16]
     n : int
         Images, at least 1.
+    gamma, beta : float[C]
+    eps : float
+    addend : float[B, C, S, 16] or float[0, C, S, 16]
+        Nothing is added if it is empty.
+    relu : bool
     mean, var : float64[C]
+        Overwritten.
+    scale, shift : float[C]
+        Overwritten with what makes (35) x * scale + shift.
+    y : float[B, C, S, 16]
         Overwritten.
 
     Notes
     -----
-    Race-free: task c is the only writer of ``mean[c]`` and ``var[c]``.
+    Race-free: task c is the only writer of ``y[:, c]`` and of number c of the others.
     """
     B, C, S, _ = x.shape
+    adds = addend.shape[0] > 0
     for c in prange(crew, C):
         count, center, spread = 0.0, 0.0, 0.0
         for b in range(B):
             real = min(LANES, n - b * LANES)
-            total = zeros(x, 1, 1)
-            for s in range(S):
-                total = plus(total, vectors(x, (b, c, s), 2, 1, 1))
-            here = real * S
-            average = np.float64(lane_total(first_lanes(total, real))) / here
-            middle = full(x, x.dtype.type(average), 1, 1)
-            squares = zeros(x, 1, 1)
-            rest = zeros(x, 1, 1)
-            for s in range(S):
-                away = minus(vectors(x, (b, c, s), 2, 1, 1), middle)
-                rest = plus(rest, away)
-                squares = plus(squares, times(away, away))
-            # The rounded middle is a little beside the mean: (sum of away) / here, which the squares must lose again.
-            off = np.float64(lane_total(first_lanes(rest, real))) / here
-            average = np.float64(x.dtype.type(average)) + off
-            around = np.float64(lane_total(first_lanes(squares, real))) - here * off * off
-            delta, both = average - center, count + here
-            spread += around + delta * delta * count * here / both
+            here = np.float64(real) * S
+            if b == 0:
+                center = _sums(x, b, c, x.dtype.type(0), real)[0] / here
+            middle = x.dtype.type(center)
+            rest, squares = _sums(x, b, c, middle, real)
+            off = rest / here
+            delta, both = np.float64(middle) + off - center, count + here
+            spread += squares - here * off * off + delta * delta * count * here / both
             center += delta * here / both
             count = both
         mean[c] = center
         var[c] = max(spread, 0.0) / count
+        slope = 1 / np.sqrt(var[c] + eps) * np.float64(gamma[c])
+        scale[c] = slope
+        shift[c] = np.float64(beta[c]) - center * slope
+        factor, add = full(x, scale[c], 1, 1), full(x, shift[c], 1, 1)
+        for back in range(B):
+            b = B - 1 - back
+            for s in range(S):
+                z = outer_fma(add, factor, vectors(x, (b, c, s), 2, 1, 1))
+                if adds:
+                    z = plus(z, vectors(addend, (b, c, s), 2, 1, 1))
+                if relu:
+                    z = rectified(z)
+                store(z, y, (b, c, s), 0, 1, 2, 1, 1)
 
 
 @kernel()
-def scale_and_shift(crew, x, scale, shift, y, relu):
-    """Write x * scale[c] + shift[c], which is equation (35), and max(0, that) if ``relu``, into ``y``.
+def scale_and_shift(crew, x, scale, shift, addend, relu, y):
+    """Write x * scale[c] + shift[c], which is equation (35), plus ``addend``, and max(0, that) if ``relu``.
 
     Parameters
     ----------
-    x, y : float[B, C, S, 16]
-        ``y`` is overwritten, and may be ``x``.
+    x : float[B, C, S, 16]
     scale, shift : float[C]
-    relu : bool
+    addend, relu
+        As in ``batch_norm_forward``.
+    y : float[B, C, S, 16]
+        Overwritten.
 
     Notes
     -----
     Race-free: task (c, b) is the only writer of ``y[b, c]``.
     """
     B, C, S, _ = x.shape
+    adds = addend.shape[0] > 0
     for task in prange(crew, B * C):
         c, b = task // B, task % B
         factor, add = full(x, scale[c], 1, 1), full(x, shift[c], 1, 1)
         for s in range(S):
             z = outer_fma(add, factor, vectors(x, (b, c, s), 2, 1, 1))
+            if adds:
+                z = plus(z, vectors(addend, (b, c, s), 2, 1, 1))
             if relu:
                 z = rectified(z)
             store(z, y, (b, c, s), 0, 1, 2, 1, 1)
 
 
 @kernel()
-def batch_norm_backward(crew, dy, x, n, mean, rstd, scale, shift, relu, batch, dgamma, dbeta):
-    """Write equation (36), and (37) into ``dy``.
+def batch_norm_backward(crew, dy, x, y, n, mean, rstd, scale, shift, relu, batch, dgamma, dbeta, dx):
+    """Write equation (36), and (37) into ``dx``.
 
     Parameters
     ----------
     dy : float[B, C, S, 16]
-        Overwritten with dx.  Zero in the lanes that hold no image.
+        Zero in the lanes that hold no image.  Where there was an addend, overwritten with its gradient.
     x : float[B, C, S, 16]
         The forward pass's input.
+    y : float[B, C, S, 16] or float[0, C, S, 16]
+        Its output, if there was an addend.
     n : int
     mean, rstd : float[C]
         rstd = 1 / sqrt(var + eps)
     scale, shift : float[C]
-        What ``scale_and_shift`` was given.
+        Those of the forward pass.
     relu : bool
-        Whether it applied a ReLU: then its gradient (16) comes first, by the sign of what it computed.
+        Whether it applied a ReLU: then its gradient (16) comes first, by the sign of ``y``, or of what it was without
+        an addend.
     batch : bool
         Whether the statistics are the batch's, which depend on x; else dx = scale * dy.
     dgamma, dbeta : float[C]
         Overwritten.
+    dx : float[B, C, S, 16]
+        Overwritten; without an addend it may be ``dy``.
 
     Notes
     -----
-    Race-free: task c is the only writer of ``dy[:, c]``, ``dgamma[c]`` and ``dbeta[c]``.
+    Race-free: task c is the only writer of ``dy[:, c]``, ``dx[:, c]``, ``dgamma[c]`` and ``dbeta[c]``.
     """
     B, C, S, _ = x.shape
     m = np.float64(n) * S
+    added = y.shape[0] > 0
     for c in prange(crew, C):
         factor, add = full(x, scale[c], 1, 1), full(x, shift[c], 1, 1)
         middle, unit = full(x, mean[c], 1, 1), full(x, rstd[c], 1, 1)
@@ -148,7 +191,10 @@ def batch_norm_backward(crew, dy, x, n, mean, rstd, scale, shift, relu, batch, d
             by_x, by_one = zeros(x, 1, 1), zeros(x, 1, 1)
             for s in range(S):
                 pixel, dz = vectors(x, (b, c, s), 2, 1, 1), vectors(dy, (b, c, s), 2, 1, 1)
-                if relu:
+                if relu and added:
+                    dz = gated(dz, vectors(y, (b, c, s), 2, 1, 1))
+                    store(dz, dy, (b, c, s), 0, 1, 2, 1, 1)
+                elif relu:
                     dz = gated(dz, outer_fma(add, factor, pixel))
                 by_one = plus(by_one, dz)
                 by_x = outer_fma(by_x, dz, times(minus(pixel, middle), unit))
@@ -159,11 +205,12 @@ def batch_norm_backward(crew, dy, x, n, mean, rstd, scale, shift, relu, batch, d
         # dx = scale * dz - along * (x - mean) - level, with the coefficients of (37)
         along = full(x, x.dtype.type(-scale[c] * rstd[c] * gamma_sum / m if batch else 0.0), 1, 1)
         level = full(x, x.dtype.type(-scale[c] * beta_sum / m if batch else 0.0), 1, 1)
-        for b in range(B):
+        for back in range(B):
+            b = B - 1 - back
             real = min(LANES, n - b * LANES)
             for s in range(S):
                 pixel, dz = vectors(x, (b, c, s), 2, 1, 1), vectors(dy, (b, c, s), 2, 1, 1)
-                if relu:
+                if relu and not added:
                     dz = gated(dz, outer_fma(add, factor, pixel))
-                dx = outer_fma(outer_fma(level, along, minus(pixel, middle)), factor, dz)
-                store(first_lanes(dx, real), dy, (b, c, s), 0, 1, 2, 1, 1)
+                out = outer_fma(outer_fma(level, along, minus(pixel, middle)), factor, dz)
+                store(first_lanes(out, real), dx, (b, c, s), 0, 1, 2, 1, 1)
