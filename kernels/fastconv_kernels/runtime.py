@@ -91,8 +91,8 @@ def set_num_threads(n):
 def _remedy():
     if _alone:
         return (
-            "; several Python threads had run kernels when this process was forked, and it cannot use their pool: start "
-            'processes with multiprocessing.get_context("spawn")'
+            "; several Python threads had run kernels when this process was forked, and it cannot use their pool: "
+            'start processes with multiprocessing.get_context("spawn")'
         )
     return "" if _layer is None else "; set a larger number before the first kernel runs"
 
@@ -216,7 +216,7 @@ def _after_fork_in_child():
     global _alone, _forked, _pool, _threads
     _forked = _layer is not None
     if _layer == "tbb" and _launchers > 1:
-        # tbb cannot stop its threads before the fork while other Python threads have used them, and would wait for them.
+        # While other Python threads have used its own, tbb cannot stop them for a fork, and here would wait for them.
         _alone, _threads, _pool = True, 1, 1
     _after_fork()
 
