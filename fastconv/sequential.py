@@ -1,10 +1,12 @@
 """A chain of layers: the model."""
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from weakref import WeakSet
 
 import numpy as np
 
@@ -32,6 +34,31 @@ if TYPE_CHECKING:
 
 _KEPT_PLANS = 6  # training, its ragged last batch, evaluation, its ragged last batch, and two to spare
 _NOT_COPIED = ("_plans", "_running", "lock")
+
+
+_models: "WeakSet[Sequential]" = WeakSet()
+
+
+def _after_fork() -> None:
+    for model in list(_models):
+        model._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class _HalfTrained:
+    """The lock of a model whose weights may be those of half a step: nobody gets it."""
+
+    def __enter__(self) -> None:
+        raise RuntimeError(
+            "Sequential: another thread was training this model when the process forked, so its weights here may be "
+            "those of half a step; fork while holding model.lock, or load the model from a file"
+        )
+
+    def __exit__(self, *_: object) -> None:
+        """Is never called."""
 
 
 class Normalization(NamedTuple):
@@ -101,7 +128,20 @@ class Sequential(Layer):
     def _start(self) -> None:
         self._plans: OrderedDict[Shape, _Plan] = OrderedDict()
         self._running: _Plan | None = None
-        self.lock = threading.RLock()
+        self.lock: threading.RLock | _HalfTrained = threading.RLock()
+        _models.add(self)
+
+    def _after_fork(self) -> None:
+        """In a forked child: forget what a thread was doing that does not exist here."""
+        if isinstance(self.lock, _HalfTrained):
+            return
+        if self.lock.acquire(blocking=False):
+            self.lock.release()
+            return
+        was_training = self._running is not None
+        self._start()
+        if was_training:
+            self.lock = _HalfTrained()
 
     def _name_and_seed(self, seed: int, draw: Callable[..., None]) -> None:
         for name, parameter in self.named_parameters():

@@ -1,7 +1,8 @@
 """How kernels are compiled and launched: the ``kernel`` decorator, the thread layer, the thread count, forks.
 
 A launch is safe from any Python thread and in a forked child, or ends in an error that names the remedy.  Under the
-thread layer *workqueue*, which aborts the process when two Python threads enter it at once, launches take turns.
+thread layer *workqueue*, which aborts the process when two Python threads enter it at once, launches take turns.  A
+fork waits until no kernel runs and none is compiled (docs/adr/0025).
 """
 
 import ctypes
@@ -9,19 +10,22 @@ import importlib.metadata
 import os
 import threading
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import numba
 import numpy as np
 from numba import config, njit
 from numba.core import event
+from numba.core.compiler_lock import global_compiler_lock
 from numba.np.ufunc import parallel as numba_pool
 
 from fastconv_kernels.cache import KernelCache, symbol
 from fastconv_kernels.crew import call_crew
+from fastconv_kernels.uninterrupted import uninterrupted
 
 INTERPRETED = bool(config.DISABLE_JIT)
 
@@ -76,12 +80,21 @@ def set_num_threads(n):
         If ``n`` is outside that range.
     """
     global _threads, _pool
-    most = _MOST if _layer is None else _pool
-    if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= most:
-        started = "" if _layer is None else "; set a larger number before the first kernel runs"
-        raise ValueError(f"set_num_threads: expected a whole number from 1 to {most}, got {n!r}{started}")
-    _threads = n
-    _pool = max(_pool, n)
+    with _start:  # another Python thread may just be starting as many as were asked for so far
+        most = _MOST if _layer is None else _pool
+        if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= most:
+            raise ValueError(f"set_num_threads: expected a whole number from 1 to {most}, got {n!r}{_remedy()}")
+        _threads = n
+        _pool = max(_pool, n)
+
+
+def _remedy():
+    if _alone:
+        return (
+            "; several Python threads had run kernels when this process was forked, and it cannot use their pool: "
+            'start processes with multiprocessing.get_context("spawn")'
+        )
+    return "" if _layer is None else "; set a larger number before the first kernel runs"
 
 
 def get_num_threads():
@@ -97,10 +110,12 @@ def most_threads():
 
 # -------------------------------------------------------------------------------------------------------- thread layer
 
-_start = threading.Lock()
+_start = threading.RLock()
 _layer = None
-_turn = nullcontext()
 _forked = False
+_alone = False
+_unready = True
+"""Whether a launch has to ask ``_prepare`` first."""
 
 
 def _load_tbb():
@@ -120,7 +135,7 @@ def _load_tbb():
 
 def thread_layer():
     """Name of the thread layer in use, 'tbb', 'omp' or 'workqueue'; starts it if nothing was launched yet."""
-    global _layer, _turn
+    global _layer, _own, _unready
     if _layer is None:
         with _start:
             if _layer is None:
@@ -130,32 +145,84 @@ def thread_layer():
                 config.NUMBA_NUM_THREADS = numba_pool.NUM_THREADS = _pool
                 numba_pool._launch_threads()
                 found = "interpreter" if INTERPRETED else numba.threading_layer()
-                if found == "workqueue":
-                    _turn = threading.RLock()
+                _own = _Own(threading.RLock() if found == "workqueue" else None)
                 _layer = found
+                _unready = False
     return _layer
 
 
-def _after_fork():
-    global _forked, _turn, _start
-    _forked = _layer is not None
-    _start = threading.Lock()
-    if _layer == "workqueue":
-        _turn = threading.RLock()  # the parent's may be held by a thread that does not exist here
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
-
 def _prepare():
-    """Start the thread layer, or say why it cannot be used here."""
+    """Start the thread layer, let a fork go first, or say why the thread layer cannot be used here."""
     thread_layer()
+    # Not for ever: a signal's handler may launch while its thread is in a launch that the fork waits for.
+    if _forking.acquire(timeout=1):
+        _forking.release()
     if _forked and _layer == "omp" and _threads > 1:
         raise RuntimeError(
             "fastconv: kernels cannot share out work in a forked child under the OpenMP thread layer; start processes "
             'with multiprocessing.get_context("spawn"), install tbb, or call fastconv.set_num_threads(1)'
         )
+
+
+# --------------------------------------------------------------------------------------------------------------- forks
+
+_forking = threading.RLock()
+_turns = WeakSet()
+_held = []
+_launchers = 0
+
+
+class _Own(threading.local):
+    """The lock that a Python thread holds while it launches: ``shared`` by all, or its own."""
+
+    def __init__(self, shared):
+        global _launchers
+        self.turn = shared or threading.RLock()
+        with _forking:
+            _turns.add(self.turn)
+            _launchers += 1
+
+
+_own = None
+
+
+def _before_fork():
+    """Wait until other threads' launches are over, with what they compile, and let none begin."""
+    global _unready
+    _hold(_forking)
+    _hold(_start)
+    _unready = True
+    if _own is not None:
+        _hold(_own.turn)  # so that this thread counts, if it launched nothing itself
+    for turn in list(_turns):
+        _hold(turn)
+    _hold(global_compiler_lock)  # which other users of Numba take without our turns
+
+
+def _hold(lock):
+    _held.append(lock)  # first: Ctrl-C may come in between
+    lock.acquire()
+
+
+def _after_fork():
+    global _unready
+    _unready = _layer is None or (_forked and _layer == "omp")
+    while _held:
+        with suppress(RuntimeError):  # if Ctrl-C came before it was acquired
+            _held.pop().release()
+
+
+def _after_fork_in_child():
+    global _alone, _forked, _pool, _threads
+    _forked = _layer is not None
+    if _layer == "tbb" and _launchers > 1:
+        # While other Python threads have used its own, tbb cannot stop them for a fork, and here would wait for them.
+        _alone, _threads, _pool = True, 1, 1
+    _after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
 
 
 # ------------------------------------------------------------------------------------------------------------- kernels
@@ -185,9 +252,9 @@ def kernel(parallel=True):
 
         @wraps(function)
         def launch(*arguments):
-            if _layer is None or _forked:
+            if _unready:
                 _prepare()
-            with _turn:
+            with _own.turn:
                 return dispatcher(_threads, *arguments)
 
         launch.dispatcher = dispatcher
@@ -203,6 +270,7 @@ def _compiled(function, source, cached=True, **flags):
     function.__qualname__ = symbol(source)
     dispatcher = njit(**flags)(function)
     dispatcher.__name__ = source.__name__
+    dispatcher._compile_for_args = uninterrupted(dispatcher._compile_for_args)
     if cached:
         dispatcher._cache = KernelCache(source, repr(flags), inlined="forceinline" in flags)
     return dispatcher
