@@ -9,6 +9,8 @@ import sys
 import tempfile
 from typing import Any, NamedTuple
 
+import llvmlite.binding as llvm
+
 from benchmarks import processes
 from benchmarks.reliability.promise import Outcome, Promise
 
@@ -44,22 +46,18 @@ _NETS = {
 
 def measure(seed: int, cases: int) -> Outcome:
     """Train LeNet-5 in so many configurations, then digitnet, then ResNet-20; nothing is left to the seed."""
-    import llvmlite.binding as llvm
-
-    present = llvm.get_host_cpu_features()
     hashes: dict[str, dict[str, list[str]]] = {}
     failures: list[str] = []
-    notes, looked = set(), set()
+    notes: set[str] = set()
+    looked = {"native"}  # which may have been compiled before
     trained = 0
     with tempfile.TemporaryDirectory() as caches:
         for case in range(cases):
             net = list(_NETS)[case // _ALL]
             processor, layer, threads = (kinds[case % len(kinds)] for kinds in (_PROCESSORS, _LAYERS, _THREADS))
-            if processor != "native" and platform.machine() not in ("x86_64", "AMD64"):
-                notes.add(f"code for {processor}: this is {platform.machine()}")
-                continue
-            if not all(present.get(feature) for feature in _NEEDS.get(processor, ())):
-                notes.add(f"code for {processor}: this machine cannot run it")
+            if reason := _why_not(processor):
+                notes.add(f"code for {processor}: {reason}")
+                looked.add(processor)
                 continue
             changes = {"NUMBA_THREADING_LAYER": layer}
             if processor != "native":
@@ -76,29 +74,43 @@ def measure(seed: int, cases: int) -> Outcome:
             if found["layer"] is None:
                 notes.add(f"thread layer {layer}: it cannot be loaded here")
                 continue
-            if (found["layer"], found["threads"]) != (layer, threads):
-                failures.append(f"{where}: ran on {found['threads']} threads of {found['layer']}")
-            target = llvm.get_host_cpu_name() if processor == "native" else processor
-            if found["target"] != target:
-                failures.append(f"{where}: code is for {found['target']}, not {target}")
-            for code in found["codes"]:
-                looked.add(processor)
-                if code != _INSTRUCTIONS.get(found["instructions"], code):
-                    failures.append(f"{where}: {found['instructions']}, and in a convolution's code: {code}")
+            failures += [f"{where}: {wrong}" for wrong in _not_as_asked(found, processor, layer, threads)]
+            looked |= {processor} if found["codes"] else set()
             trained += 1
             hashes.setdefault(net, {}).setdefault(found["sha256"], []).append(where)
     for net, found in hashes.items():
         if len(found) > 1:
-            kinds = "; ".join(
-                f"{sha256[:12]}: {wheres[0]} and {len(wheres) - 1} more" for sha256, wheres in found.items()
-            )
-            failures.append(f"{net}: {len(found)} hashes: {kinds}")
-    if unseen := {processor for processor in _PROCESSORS[1:cases]} - looked - {note.split()[2][:-1] for note in notes}:
-        failures.append(f"nothing was compiled for {', '.join(sorted(unseen))}")
-    each = ", ".join(
-        f"{len(found)} of {net} ({' '.join(sha256[:8] for sha256 in found)})" for net, found in hashes.items()
-    )
-    return Outcome(f"{trained} trainings, hashes: {each}", failures, sorted(notes))
+            kinds = [f"{sha256[:12]}: {wheres[0]} and {len(wheres) - 1} more" for sha256, wheres in found.items()]
+            failures.append(f"{net}: {len(found)} hashes: {'; '.join(kinds)}")
+    failures += [
+        f"nothing was compiled for {processor}" for processor in _PROCESSORS[:cases] if processor not in looked
+    ]
+    each = [f"{len(found)} of {net} ({' '.join(sha256[:8] for sha256 in found)})" for net, found in hashes.items()]
+    return Outcome(f"{trained} trainings, hashes: {', '.join(each)}", failures, sorted(notes))
+
+
+def _why_not(processor: str) -> str | None:
+    """Return why this machine cannot run the code for a processor, or None."""
+    if processor == "native":
+        return None
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return f"this is {platform.machine()}"
+    present = llvm.get_host_cpu_features()
+    lacking = [feature for feature in _NEEDS.get(processor, ()) if not present.get(feature)]
+    return f"this machine has no {' '.join(lacking)}" if lacking else None
+
+
+def _not_as_asked(found: dict[str, Any], processor: str, layer: str, threads: int) -> list[str]:
+    wrong = []
+    if (found["layer"], found["threads"]) != (layer, threads):
+        wrong.append(f"ran on {found['threads']} threads of {found['layer']}")
+    target = llvm.get_host_cpu_name() if processor == "native" else processor
+    if found["target"] != target:
+        wrong.append(f"code is for {found['target']}, not {target}")
+    for code in found["codes"]:
+        if code != _INSTRUCTIONS.get(found["instructions"], code):
+            wrong.append(f"{found['instructions']}, and in a convolution's code: {code}")
+    return wrong
 
 
 def _train(net: str, threads: int, changes: dict[str, str]) -> dict[str, Any]:

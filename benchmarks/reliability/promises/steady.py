@@ -25,7 +25,7 @@ _SLOWER = 1.25
 """How much slower a later tenth may be, since the machine does other things, too."""
 
 
-class _Tenth(NamedTuple):
+class Tenth(NamedTuple):
     """What a tenth of the run ended with."""
 
     resident: int
@@ -49,7 +49,11 @@ def measure(seed: int, cases: int) -> Outcome:
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode or done.stderr:
         return Outcome("did not end", [f"exit code {done.returncode}: {done.stderr[-500:]}"])
-    tenths = [_Tenth(*found) for found in json.loads(done.stdout)]
+    return judge(rounds * _ROUND * _TENTHS, [Tenth(*found) for found in json.loads(done.stdout)])
+
+
+def judge(steps: int, tenths: list[Tenth]) -> Outcome:
+    """Return what became of so many steps."""
     # The first tenth fills what is kept from then on: workspaces, scratch, caches.
     _, second, *_, last = tenths
     failures = [
@@ -72,7 +76,7 @@ def measure(seed: int, cases: int) -> Outcome:
     if slower > _SLOWER:
         failures.append(f"step time: {', '.join(f'{time:.3f}' for time in times)} ms in each tenth")
     figure = (
-        f"{rounds * _ROUND * _TENTHS:,} steps: resident memory {second.resident / _MEGABYTE:.1f} MB after two tenths, "
+        f"{steps:,} steps: resident memory {second.resident / _MEGABYTE:.1f} MB after two tenths, "
         f"{last.resident / _MEGABYTE:.1f} MB at the end; {last.blocks - second.blocks} blocks of Numba's runtime, "
         f"{last.objects - second.objects} objects of Python and {last.files - second.files} open files more; a step "
         f"takes {slower:.2f} times as long in the last three tenths as in the first three"
@@ -120,7 +124,7 @@ def _main(rounds: str, seed: str) -> None:
             )
             checkpoint.unlink(missing_ok=True)
             model.predict(x[:100])
-            model.predict_proba(x[number : number + 1])
+            model.predict_proba(x[number % 9000 :][:1])
             model.evaluate(x[-50:], y[-50:])
         gc.collect()
         stats = rtsys.get_allocation_stats()
@@ -129,7 +133,7 @@ def _main(rounds: str, seed: str) -> None:
         files, threads = (len(os.listdir(f"/proc/self/{name}")) for name in ("fd", "task"))
         step = statistics.quantiles(times, n=10)[0] * 1e3
         blocks = stats.alloc - stats.free + stats.mi_alloc - stats.mi_free
-        tenths.append(_Tenth(resident, blocks, len(gc.get_objects()) - len(tenths), files, threads, step))
+        tenths.append(Tenth(resident, blocks, len(gc.get_objects()) - len(tenths), files, threads, step))
     print(json.dumps(tenths))
 
 
