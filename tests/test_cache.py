@@ -1,6 +1,5 @@
 """Compiled kernels on disk: right results whatever happened to the files, and never a failed import."""
 
-import hashlib
 import os
 import random
 import shutil
@@ -9,6 +8,8 @@ from textwrap import dedent
 
 import pytest
 from subprocesses import ROOT, run, succeed
+
+from fastconv_kernels import cache
 
 CALL = """
 import numpy as np
@@ -113,7 +114,7 @@ print(Count.compiled)
     assert again[3] == "0"
 
 
-@pytest.mark.parametrize("tenth", range(10))
+@pytest.mark.parametrize("tenth", [0, 5])
 def test_a_truncated_file_is_compiled_again_with_one_warning(filled, tmp_path, tenth):
     folder = shutil.copytree(filled, tmp_path / "copy")
     (file,) = kernels_in(folder)
@@ -126,6 +127,63 @@ def test_a_truncated_file_is_compiled_again_with_one_warning(filled, tmp_path, t
     assert file.read_bytes()[:32] == content[:32] or file.stat().st_size > 32
     again = run(CALL, FASTCONV_CACHE_DIR=folder)
     assert (again.stdout.strip(), again.stderr) == (RIGHT, "")
+
+
+@pytest.mark.parametrize("change", ["exchanged", "moved"])
+def test_a_whole_file_in_the_place_of_another_is_compiled_again(filled, tmp_path, change):
+    """Its content is what was written once: for another kernel, or from other sources."""
+    folder = shutil.copytree(filled, tmp_path / "copy")
+    (file,) = kernels_in(folder)
+    content = file.read_bytes()
+    named = file.parent / f"other{file.name}" if change == "exchanged" else file.parent.parent / "older" / file.name
+    assert content == cache._checksum(file, content[32:]) + content[32:]
+    file.write_bytes(cache._checksum(named, content[32:]) + content[32:])
+    done = run(CALL, FASTCONV_CACHE_DIR=folder)
+    assert (done.returncode, done.stdout.strip(), done.stderr.count("CacheWarning: ")) == (0, RIGHT, 1)
+    assert run(CALL, FASTCONV_CACHE_DIR=folder).stderr == ""
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no pipes with names")
+@pytest.mark.parametrize("kind", ["pipe", "device", "terabyte"])
+def test_what_never_ends_is_not_read(filled, tmp_path, kind):
+    folder = shutil.copytree(filled, tmp_path / "copy")
+    (file,) = kernels_in(folder)
+    if kind == "terabyte":
+        os.truncate(file, 1 << 40)
+    else:
+        file.unlink()
+        os.mkfifo(file) if kind == "pipe" else file.symlink_to("/dev/zero")
+    done = run(CALL, timeout=60, FASTCONV_CACHE_DIR=folder)
+    assert (done.returncode, done.stdout.strip(), done.stderr.count("CacheWarning: ")) == (0, RIGHT, 1)
+    assert run(CALL, FASTCONV_CACHE_DIR=folder).stderr == ""
+
+
+def test_a_relative_folder_stays_where_it_is(tmp_path):
+    elsewhere = """
+os.chdir("/")
+total = np.empty(5)
+sum_shares(*Many([(np.arange(10.0).reshape(2, 5), total)]).table, 2)
+"""
+    code = f"import os\nos.chdir({str(tmp_path)!r})\n" + CALL + elsewhere
+    done = run(code, FASTCONV_CACHE_DIR="relative")
+    assert (done.stdout.strip(), done.stderr) == (RIGHT, "")
+    assert len(kernels_in(tmp_path / "relative")) == 2
+
+
+def test_a_folder_that_cannot_be_written_is_read(filled, tmp_path):
+    forbid = """
+    import os, tempfile
+    def mkstemp(**where):
+        raise OSError(30, "Read-only file system")
+    os.access, tempfile.mkstemp = lambda *_: False, mkstemp
+    """
+    code = dedent(forbid) + COMPILED + CALL + "print(Count.compiled)"
+    done = run(code, FASTCONV_CACHE_DIR=filled)
+    assert (done.stdout.split(), done.stderr) == ([*RIGHT.split(), "0"], "")
+    done = run(code, FASTCONV_CACHE_DIR=tmp_path)
+    assert done.stdout.split()[:5] == RIGHT.split()
+    assert done.stderr.count("CacheWarning: ") == 1
+    assert "(Read-only file system); FASTCONV_CACHE_DIR names another place" in done.stderr
 
 
 def test_flipped_bits_never_reach_the_processor(filled, tmp_path):
@@ -244,7 +302,7 @@ def test_nothing_in_a_folder_of_others_is_unpickled(filled, tmp_path):
     folder = shutil.copytree(filled, tmp_path / "copy")
     (file,) = kernels_in(folder)
     payload = f"cbuiltins\nopen\n(V{tmp_path / 'mark'}\nVw\ntR.".encode()
-    file.write_bytes(hashlib.sha256(payload).digest() + payload)
+    file.write_bytes(cache._checksum(file, payload) + payload)
     folder.chmod(0o777)
     assert run(CALL, FASTCONV_CACHE_DIR=folder).stdout.strip() == RIGHT
     assert not (tmp_path / "mark").exists()

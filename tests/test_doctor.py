@@ -596,6 +596,8 @@ def test_the_cache(tmp_path, monkeypatch):
     named(machine.kernel_cache({}), "kernel cache", "note", "2 MB of other versions")
     monkeypatch.setattr(machine, "_LEAST_DISK", 1e30)
     named(machine.kernel_cache({}), "kernel cache", "note", "MB free")
+    monkeypatch.setattr(machine.os, "access", lambda place, how: False)
+    named(machine.kernel_cache({}), "kernel cache", "note", "read-only, 1 kernel, 2 MB: what is not in it is compiled")
     monkeypatch.setattr(machine.cache, "folder", lambda: None)
     named(machine.kernel_cache({"HOME": "/h"}), "kernel cache", "note", "(HOME=/h): kernels are compiled anew")
     named(machine.kernel_cache({}), "kernel cache", "note", "no home folder")

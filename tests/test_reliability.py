@@ -5,6 +5,7 @@ import pytest
 from benchmarks.reliability import page, promise
 from benchmarks.reliability.__main__ import main
 from benchmarks.reliability.promise import Outcome, Promise
+from benchmarks.reliability.promises import bits, steady
 
 SEED = 1
 
@@ -34,3 +35,45 @@ def test_a_broken_promise_is_shown_with_its_seed(tmp_path, monkeypatch, capsys):
     written = (tmp_path / "reliability.md").read_text()
     assert "**BROKEN** 2 cases" in written
     assert repeat in written
+
+
+def test_bits_that_differ_are_told(monkeypatch):
+    """As is code that is not for the processor that it should be for."""
+    said = {"codes": ["fused on zmm"], "instructions": "avx512"}
+
+    def train(net, threads, changes):
+        processor, layer = changes.get("NUMBA_CPU_NAME"), changes["NUMBA_THREADING_LAYER"]
+        target = processor or bits.llvm.get_host_cpu_name()
+        return said | {"sha256": str(threads == 8), "layer": layer, "threads": threads, "target": target}
+
+    monkeypatch.setattr(bits, "_train", train)
+    monkeypatch.setattr(bits, "_NEEDS", {})
+    monkeypatch.setattr(bits.platform, "machine", lambda: "x86_64")
+    assert bits.measure(0, 3).failures == []
+    (failure,) = bits.measure(0, 4).failures
+    assert failure.startswith(
+        "lenet5: 2 hashes: False: case 0, lenet5, 1 threads of tbb, code for native and 2 more; Tr"
+    )
+    said |= {"codes": ["none fused"]}
+    assert bits.measure(0, 1).failures == [
+        "case 0, lenet5, 1 threads of tbb, code for native: avx512, and in a convolution's code: none fused"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("what", "name"),
+    [
+        ("resident", "resident memory: 10.0, 11.0, 12.0"),
+        ("blocks", "blocks of Numba's runtime: 10485760, 11534336"),
+        ("objects", "objects of Python"),
+        ("files", "open files"),
+        ("threads", "threads"),
+        ("step", "step time"),
+    ],
+)
+def test_what_grows_is_told(what, name):
+    flat = [steady.Tenth(1, 2, 3, 4, 5, 6.0)] * 10
+    assert steady.judge(1000, flat).failures == []
+    growing = [tenth._replace(**{what: 10 + number << 20}) for number, tenth in enumerate(flat)]
+    (failure,) = steady.judge(1000, growing).failures
+    assert failure.startswith(name)

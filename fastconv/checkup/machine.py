@@ -161,7 +161,14 @@ def kernel_cache(environment: Mapping[str, str]) -> Finding:
             "set FASTCONV_CACHE_DIR to a folder of your own",
         )
     ours, others = _size_of(place), _size_of(place.parent) - _size_of(place)
-    shown = f"{place}: writable, {terminal.count(len(list(place.glob('*.kernel'))), 'kernel')}, {ours / 1e6:,.0f} MB"
+    writable = os.access(place, os.W_OK)
+    held = terminal.count(len(list(place.glob("*.kernel"))), "kernel")
+    shown = f"{place}: {'writable' if writable else 'read-only'}, {held}, {ours / 1e6:,.0f} MB"
+    if not writable:
+        others_anew = "what is not in it is compiled anew in every process"
+        return Finding(
+            "kernel cache", "note", f"{shown}: {others_anew}", "set FASTCONV_CACHE_DIR to a folder of your own"
+        )
     free = shutil.disk_usage(place).free
     if free < _LEAST_DISK:
         return Finding("kernel cache", "note", f"{shown}; {free / 1e6:,.0f} MB free", "make room on that disk")

@@ -5,7 +5,7 @@ changes (numba#1833), fails for ever on a truncated file (numba#10434), and runs
 
 * the folder's name is a hash of all kernel sources, the compiler flags and the versions of Python, Numba and llvmlite;
 * a file's name is a hash of the function, the constants and functions in its closure, its signature and the target CPU;
-* a file begins with the SHA-256 of the rest; what does not match is compiled again, with one warning;
+* a file begins with the SHA-256 of its place and of the rest; what does not match is compiled again, with one warning;
 * the folder must belong to the user and be closed to others, because the files are pickles.
 """
 
@@ -15,6 +15,7 @@ import stat
 import sys
 import tempfile
 import warnings
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from numba.core.caching import _Cache
 from numba.core.runtime import rtsys
 
 _DIGEST = hashlib.sha256().digest_size
+_LARGEST = 1 << 26
+"""Bytes that are read of a file; the largest kernel has a 200th of them."""
 
 
 class CacheWarning(RuntimeWarning):
@@ -68,6 +71,7 @@ def folder():
             top = Path(base) / "fastconv"
         else:
             top = Path.home() / ".cache" / "fastconv"
+        top = top.absolute()  # the process may go elsewhere
         place = top / source_hash()
         top.mkdir(parents=True, exist_ok=True, mode=0o700)  # a umask of 002 would leave parents open to the group
         place.mkdir(exist_ok=True, mode=0o700)
@@ -77,13 +81,27 @@ def folder():
                 if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                     _warn(f"{part} can be written by others, so nothing is read from it; set FASTCONV_CACHE_DIR")
                     return None
-        if not os.access(place, os.W_OK):
-            _warn(f"{place} is not writable; set FASTCONV_CACHE_DIR to a folder that is")
-            return None
     except (OSError, RuntimeError) as error:  # RuntimeError: Path.home() without a home
         _warn(f"no folder for it ({error}); set FASTCONV_CACHE_DIR to a folder that can be written")
         return None
     return place
+
+
+def _checksum(path, payload):
+    """Digest of what a file holds, and of where it belongs: a whole file under another kernel's name is damage too."""
+    digest = hashlib.sha256(f"{path.parent.name}/{path.name}".encode())
+    digest.update(payload)
+    return digest.digest()
+
+
+def _content(path):
+    """Read a file; raises OSError if it is none: a pipe or a device might never end."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(0, "it is not a file")
+    if found.st_size > _LARGEST:
+        raise OSError(0, f"it has {found.st_size:,} bytes")
+    return path.read_bytes()
 
 
 @cache
@@ -170,13 +188,13 @@ class KernelCache(_Cache):
         if path is None:
             return None
         try:
-            data = path.read_bytes()
+            data = _content(path)
         except FileNotFoundError:
             return None
         except OSError as error:
             _warn(f"{path} cannot be read ({error.strerror}); compiling again")
             return None
-        if hashlib.sha256(data[_DIGEST:]).digest() != data[:_DIGEST]:
+        if _checksum(path, data[_DIGEST:]) != data[:_DIGEST]:
             _warn(f"{path} is damaged; compiling again")
             return None
         try:
@@ -197,9 +215,10 @@ class KernelCache(_Cache):
             # Several processes may compile the same kernel: each writes its own file, the last rename wins.
             handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")
             with os.fdopen(handle, "wb") as file:
-                file.write(hashlib.sha256(payload).digest() + payload)
+                file.write(_checksum(path, payload) + payload)
             os.replace(temporary, path)
         except OSError as error:
-            _warn(f"{path} cannot be written ({error.strerror})")
+            _warn(f"{path} cannot be written ({error.strerror}); FASTCONV_CACHE_DIR names another place for it")
             if temporary is not None:
-                Path(temporary).unlink(missing_ok=True)
+                with suppress(OSError):
+                    os.unlink(temporary)
