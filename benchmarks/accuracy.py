@@ -157,7 +157,8 @@ def measure(name: str, parts: Parts, seeds: int, work: Path) -> dict[str, Any]:
         answers = predict(run, recipe, parts.final, folder / f"seed-{seed}-final.csv")
         right.append(int((answers == parts.labels).sum()))
         metrics = json.loads((run / "metrics.json").read_bytes())
-        seconds.append(metrics["train_seconds"] if "members" in metrics else read_results(run / "results.csv").seconds)
+        folders = [each["folder"] for each in metrics["members"]] if "members" in metrics else ["."]
+        seconds.append(sum(read_results(run / each / "results.csv").seconds for each in folders))
         config = json.loads((run / "config.json").read_bytes())
         parameters = config["parameters"] * config["options"]["ensemble"]
         if number == 0 and parts.test is not None:

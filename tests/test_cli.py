@@ -440,10 +440,11 @@ def test_warming_up_changes_neither_model_nor_optimizer():
     assert optimizer.steps == 0
 
 
-def test_augmentation_is_compiled_before_training():
+@pytest.mark.parametrize("options", [{"rotate": 9}, {"mixup": 0.4}])
+def test_augmentation_is_compiled_before_training(options):
     from fastconv.commands.warmup import compile_kernels
 
-    model, optimizer, augment = fc.Sequential(fc.Flatten(), fc.Linear(30, 3)), fc.SGD(), fc.augment.Augment(rotate=9)
+    model, optimizer, augment = fc.Sequential(fc.Flatten(), fc.Linear(30, 3)), fc.SGD(), fc.augment.Augment(**options)
     compile_kernels(model, (1, 5, 6), optimizer, [8, 4], [], augment=augment)
     images, late = np.zeros((20, 1, 5, 6), np.uint8), []
     with common.runtime.tell_before_compiling(lambda: late.append("compiled")):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import warnings
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.reliability import training
+from benchmarks.reliability.promises import resume
 from fastconv.cli import main
 
 
@@ -39,6 +41,10 @@ def interrupted(words, monkeypatch, batches=8):
     with monkeypatch.context() as patch:
         patch.setattr(SGD, "step", counted)
         return main(words)
+
+
+def read(path):
+    return json.loads(path.read_text())
 
 
 def outcome(words, capsys):
@@ -117,12 +123,88 @@ def test_another_version_is_told(folder, capsys, monkeypatch):
     assert said.err.startswith("fastconv: warning: run began with numba 0.1 and goes on with ")
 
 
-def test_an_ensemble_cannot_go_on(folder, capsys):
-    assert main([*WORDS, "--epochs", "1", "--ensemble", "2", "--out", "both"]) == 0
-    for run in ("both", "both/member-2"):
-        code, said = outcome(["train", "--resume", run], capsys)
-        assert code == 2
-        assert said.err.startswith(f"fastconv: {run}: expected the run of one model, got an ensemble or a part of one")
-    code, said = outcome([*WORDS, "--ensemble", "2", "--checkpoint-every", "3", "--out", "new"], capsys)
+# ------------------------------------------------------------------------------------------------------------ ensembles
+
+BOTH = [*WORDS, "--test", "train.npz", "--ensemble", "3", "--checkpoint-every", "0"]
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    """A finished ensemble of three."""
+    folder = tmp_path_factory.mktemp("three")
+    images = np.random.default_rng(0).integers(0, 256, (120, 28, 28)).astype(np.uint8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        np.savez("train.npz", images=images, labels=np.arange(120) % 10)
+        assert main([*BOTH, "--out", "whole"]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("batches", [3, 21, 25, 42])  # of 21 a model: the first epoch's, the last, the next model's
+def test_an_ensemble_goes_on_and_ends_with_the_same_bytes(three, batches, capsys, monkeypatch, threads):
+    monkeypatch.chdir(three)
+    name = f"run-{batches}"
+    assert interrupted([*BOTH, "--out", name], monkeypatch, batches) == 130
+    assert f"go on  fastconv train --resume {name}" in capsys.readouterr().out
+    assert read(three / name / "metrics.json")["interrupted"] is True
+    code, said = outcome(["train", "--resume", name, "--threads", "1"], capsys)
+    assert (code, said.err) == (0, "")
+    assert training.differences(three / name, three / "whole") == []
+    code, said = outcome(["train", "--resume", name], capsys)
+    assert (code, said.out) == (0, f"{name}: its training has ended, nothing is left to do\n")
+
+
+def test_an_ensemble_that_was_killed_between_files_goes_on(three, tmp_path, monkeypatch, threads):
+    """What a kill may leave: tables without a configuration, half a file, a submission that is not there yet."""
+    monkeypatch.chdir(three)
+    whole = three / "whole"
+
+    def last_is_gone(run):
+        shutil.rmtree(run / "member-3")
+        (run / "member-3").mkdir()
+        for name in ("results.csv", "timing.csv"):
+            (run / "member-3" / name).write_bytes((whole / "member-3" / name).read_bytes()[:5])
+        (run / "member-3" / ".config.json.0123abcd.tmp").write_text("{")
+
+    def nothing_is_written_about_it(run):
+        (run / "results.csv").write_text("member,se")
+        (run / "metrics.json").unlink()
+
+    def no_submission(run):
+        (run / "submission.csv").unlink()
+
+    for number, spoil in enumerate((last_is_gone, nothing_is_written_about_it, no_submission)):
+        run = tmp_path / f"spoilt-{number}"
+        shutil.copytree(whole, run)
+        spoil(run)
+        assert main(["train", "--resume", str(run)]) == 0
+        assert training.differences(run, whole) == []
+
+
+def test_an_ensemble_that_is_killed_at_random_goes_on(tmp_path):
+    train, test = training.data(tmp_path)
+    words = [str(train), "--test", str(test), "--epochs", "2", "--no-report", "--ensemble", "2"]
+    batches = training.completed([*words, "--out", "whole"], tmp_path)
+    every = ["--checkpoint-every", "0.01"]
+    resume._until_done(np.random.default_rng(3), [*words, *every, "--out", "run"], tmp_path / "run", batches)
+    assert training.differences(tmp_path / "run", tmp_path / "whole") == []
+
+
+def test_a_part_of_an_ensemble_does_not_go_on_alone(three, capsys, monkeypatch):
+    monkeypatch.chdir(three)
+    code, said = outcome(["train", "--resume", "whole/member-2"], capsys)
     assert code == 2
-    assert "--checkpoint-every: expected one model, got --ensemble 2" in said.err
+    assert said.err.startswith("fastconv: whole/member-2: expected the run of a model or of an ensemble, got a part of")
+
+
+def test_figures_of_a_model_that_are_damaged(three, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(three)
+    for content, message in (("{", "the file is damaged"), ("{}", "the file is damaged, or no run's metrics.json")):
+        run = tmp_path / f"run-{len(content)}"
+        shutil.copytree(three / "whole", run)
+        (run / "submission.csv").unlink()
+        (run / "member-2" / "metrics.json").write_text(content)
+        code, said = outcome(["train", "--resume", str(run)], capsys)
+        assert code == 2
+        assert message in said.err
+        assert said.err.count("\n") == 1

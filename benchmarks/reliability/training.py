@@ -82,16 +82,22 @@ def wait_for(process: "subprocess.Popen[str]", watch: Path, batches: int) -> Non
 
 
 def differences(run: Path, unbroken: Path) -> list[str]:
-    """Return the names of the files of a run that are not, to the byte, those of another; and what does not belong."""
+    """Return the names of the files of a run that are not, to the byte, those of another; and what does not belong.
+
+    Those of an ensemble's models too.
+    """
     names = [name for name in COMPARED if _content(run / name) != _content(unbroken / name)]
     allowed = {path.name for path in unbroken.iterdir()}
-    return names + sorted(f"{path.name} is left" for path in run.iterdir() if path.name not in allowed)
+    names += sorted(f"{path.name} is left" for path in run.iterdir() if path.name not in allowed)
+    for member in sorted(path.name for path in unbroken.iterdir() if path.is_dir()):
+        names += [f"{member}/{name}" for name in differences(run / member, unbroken / member)]
+    return names
 
 
 def is_writing(run: Path) -> bool:
     """Whether a file of a run is being written, or was when its process was killed."""
     try:
-        return any(name.endswith(".tmp") for name in os.listdir(run))
+        return any(name.endswith(".tmp") for _, _, names in os.walk(run) for name in names)
     except OSError:
         return False
 

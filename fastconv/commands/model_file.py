@@ -105,6 +105,12 @@ def _recorded(file: Path, *keys: str) -> Any:
     return content
 
 
+def recorded_members(ensemble: Path) -> int | None:
+    """Return how many models an ensemble's metrics.json names if it was finished; None if it was not."""
+    unfinished = _recorded(ensemble / METRICS, "interrupted") is not False
+    return None if unfinished else len(_recorded_members(ensemble / METRICS))
+
+
 def _recorded_shape(config: Path) -> Shape | None:
     try:
         channels, height, width = _recorded(config, "data", "image_shape")

@@ -2,19 +2,30 @@
 
 import argparse
 import warnings
+from pathlib import Path
 
 from fastconv import terminal
 from fastconv.commands.errors import UsageError
 from fastconv.commands.machine import versions
+from fastconv.commands.model_file import member, recorded_members
 from fastconv.commands.run_config import difference, read_config
 from fastconv.data import Dataset
-from fastconv.training.run_folder import CHECKPOINT, CONFIG, METRICS, RunFolder
+from fastconv.training.run_folder import CHECKPOINT, CONFIG, METRICS, SUBMISSION, RunFolder
 from fastconv_kernels import runtime
 
 
-def has_ended(folder: RunFolder) -> bool:
+def is_trained(path: Path) -> bool:
+    """Whether the training of one model has ended in this folder."""
+    return (path / METRICS).exists() and not (path / CHECKPOINT).exists()
+
+
+def has_ended(folder: RunFolder, options: argparse.Namespace) -> bool:
     """Whether there is nothing left to do, which is then said."""
-    ended = folder.file(METRICS).exists() and not folder.file(CHECKPOINT).exists()
+    ended = is_trained(folder.path)
+    if options.ensemble > 1:
+        parts = [folder.file(member(number)) for number in range(1, options.ensemble + 1)]
+        ended = ended and all(is_trained(part) for part in parts) and recorded_members(folder.path) == len(parts)
+        ended = ended and (options.test is None or folder.file(SUBMISSION).exists())
     if ended:
         terminal.say(f"{folder.path}: its training has ended, nothing is left to do")
     return ended
@@ -36,10 +47,9 @@ def options_of(folder: RunFolder, arguments: argparse.Namespace) -> argparse.Nam
             f"{folder.file(CONFIG)}: expected threads and ensemble as numbers and size as a list or null, got "
             f"{threads!r}, {models!r} and {size!r}"
         )
-    if models > 1 or config["data"].get("split_seed") != options.get("seed"):
+    if config["data"].get("split_seed") != options.get("seed"):
         raise UsageError(
-            f"{folder.path}: expected the run of one model, got an ensemble or a part of one, which cannot go on; the "
-            "models of it that have ended answer together as they are"
+            f"{folder.path}: expected the run of a model or of an ensemble, got a part of one; name the whole"
         )
     if size is not None:
         options["size"] = tuple(size)  # JSON has lists alone

@@ -86,19 +86,16 @@ def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
     begun = None if arguments.resume is None else RunFolder.reopen(arguments.resume)
     if begun is not None:
         arguments = options_of(begun, arguments)
-        if has_ended(begun):
+        if has_ended(begun, arguments):
             return 0
     use_threads(arguments.threads)
     if begun is None and arguments.out is not None:
         check_free(arguments.out)  # before the data are read, which may take a while
-    if arguments.ensemble > 1 and arguments.checkpoint_every is not None:
-        raise UsageError(f"--checkpoint-every: expected one model, got --ensemble {arguments.ensemble}, which --resume "
-                         "cannot go on with")  # fmt: skip
     job = _read(arguments)
     if arguments.ensemble > 1:
         from fastconv.commands.train_ensemble import train_ensemble  # which is made of what stands here
 
-        return train_ensemble(job, interrupts)
+        return train_ensemble(job, interrupts, begun)
     folder = begun or RunFolder(arguments.out)
     try:
         if begun is None:

@@ -83,7 +83,9 @@ def compile_kernels(
             ema.update()
     if augment is not None:
         packing = Augmentation(augment, image_shape, np.arange(1), 0).of_epoch(1)
-        model.run_batch(images[:1], None, False, packing)
+        y = model.run_batch(images[:1], None, False, packing)
+        if packing.mixes:  # the loss of probabilities is a kernel of its own
+            loss.of_blocks(y, packing.targets(labels, np.arange(1), y.array.shape[1], model.dtype))
     for n in _distinct(predicted):
         model.predict(images[:n])
 

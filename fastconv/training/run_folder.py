@@ -158,6 +158,10 @@ class RunFolder:
         atomic.sweep(folder.path)
         return folder
 
+    def hold(self, columns: Mapping[str, str]) -> None:
+        """Let ``results.csv`` of a folder that was reopened have these columns, without a ``timing.csv``."""
+        self._tables = {RESULTS: columns}
+
     def _lock(self) -> None:
         """Let no other process go on with this run while this one lives; not possible everywhere."""
         if fcntl is None:
@@ -188,8 +192,8 @@ class RunFolder:
         for name, formats in self._tables.items():
             atomic.append(self.path / name, _line(formats, record))
 
-    def rewrite(self, records: Iterable[Record]) -> None:
-        """Let ``results.csv`` and ``timing.csv`` hold these epochs and no others."""
+    def rewrite(self, records: Iterable[Record | Mapping[str, Any]]) -> None:
+        """Let ``results.csv`` and ``timing.csv`` hold these rows and no others."""
         for name, formats in self._tables.items():
             lines = [_line(formats), *(_line(formats, record) for record in records)]
             atomic.write(self.path / name, b"".join(lines))
