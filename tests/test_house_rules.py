@@ -359,7 +359,7 @@ def test_equations_that_are_cited_exist(path):
 
 OPERATIONS = [
     "activation", "adaptive", "augment", "batchnorm", "bias", "branches", "conv2d", "depthwise", "elementwise",
-    "groupnorm", "linear", "loss", "optim", "padding", "pointwise", "pool2d", "resample", "winograd",
+    "groupnorm", "linear", "loss", "normpool", "optim", "padding", "pointwise", "pool2d", "resample", "winograd",
 ]  # fmt: skip
 
 
