@@ -192,7 +192,7 @@ TOOLS = {
 }
 # A file of kernels is one operation by one method, and knows no other, but for these.
 CONVOLUTIONS = {"conv2d", "depthwise", "pointwise", "winograd"}
-KERNEL_ARROWS = {"convolution": CONVOLUTIONS | {"pieces"}, "pointwise": {"conv2d"}}
+KERNEL_ARROWS = {"convolution": CONVOLUTIONS | {"pieces"}, "normpool": {"batchnorm"}, "pointwise": {"conv2d"}}
 
 
 @each(KERNELS)
