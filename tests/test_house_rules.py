@@ -193,7 +193,9 @@ TOOLS = {
 }
 # A file of kernels is one operation by one method, and knows no other, but for these.
 CONVOLUTIONS = {"conv2d", "depthwise", "pointwise", "winograd", "winograd_filter"}
-KERNEL_ARROWS = {"convolution": CONVOLUTIONS | {"pieces"}, "depthwise": {"conv2d"}, "pointwise": {"conv2d"}}
+KERNEL_ARROWS = {
+    "convolution": CONVOLUTIONS | {"pieces"}, "depthwise": {"conv2d"}, "normpool": {"batchnorm"}, "pointwise": {"conv2d"},
+}  # fmt: skip
 
 
 @each(KERNELS)
@@ -361,7 +363,7 @@ def test_equations_that_are_cited_exist(path):
 
 OPERATIONS = [
     "activation", "adaptive", "augment", "batchnorm", "bias", "branches", "conv2d", "depthwise", "elementwise",
-    "groupnorm", "linear", "loss", "optim", "padding", "pointwise", "pool2d", "resample", "winograd",
+    "groupnorm", "linear", "loss", "normpool", "optim", "padding", "pointwise", "pool2d", "resample", "winograd",
     "winograd_filter",
 ]  # fmt: skip
 

@@ -175,6 +175,35 @@ def test_batch_norm(shape, options, dtype, rng):
 
 
 @each_float
+@pytest.mark.parametrize("n", [1, 17])
+def test_normalisations_that_pool_and_that_end_a_branch(n, dtype, rng):
+    ours = fc.Sequential(
+        fc.BatchNorm2d(3),
+        fc.ReLU(),
+        fc.MaxPool2d(2),
+        fc.Residual(fc.Sequential(fc.Conv2d(3, 3, 3, padding=1), fc.BatchNorm2d(3))),
+        fc.ReLU(),
+    ).to(dtype)
+    pool = torch.nn.Sequential(torch.nn.BatchNorm2d(3), torch.nn.ReLU(), torch.nn.MaxPool2d(2)).to(torch.float64)
+    body = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 3, padding=1), torch.nn.BatchNorm2d(3)).to(torch.float64)
+    theirs = [*pool.parameters(), *body.parameters()]
+    for mine, other in zip(ours.parameters(), theirs, strict=True):
+        mine.value = rng.standard_normal(mine.shape)
+        other.data = torch.tensor(mine.value.astype(float))
+    x = rng.standard_normal((n, 3, 7, 9)).astype(dtype)
+    tensor = leaf(x.astype(float))
+    halved = pool(tensor)
+    ref = torch.relu(halved + body(halved))
+    close = {"rtol": 1e-4, "atol": 1e-4} if dtype == np.float32 else {"rtol": 1e-10, "atol": 1e-10}
+    np.testing.assert_allclose(ours.forward(x, training=True), ref.detach().numpy(), **close)
+    dy = rng.standard_normal(ref.shape).astype(dtype)
+    ref.backward(torch.tensor(dy.astype(float)))
+    np.testing.assert_allclose(ours.backward(dy), tensor.grad.numpy(), **close)
+    for mine, other in zip(ours.parameters(), theirs, strict=True):
+        np.testing.assert_allclose(mine.grad, other.grad.numpy(), rtol=close["rtol"], atol=10 * close["atol"])
+
+
+@each_float
 def test_relu_and_softmax(dtype, rng):
     x = rng.standard_normal((17, 5, 3, 2)).astype(dtype)
     check_layer(fc.Softmax(), lambda t: torch.softmax(t, 1), x, dtype, 20)
