@@ -110,7 +110,8 @@ def run() -> None:
     F.log_softmax(np.ones((2, 3)))
     curves = [fc.LeakyReLU(), fc.ELU(), fc.Sigmoid(), fc.SiLU(), fc.GELU(), fc.GELU("tanh"), fc.Tanh(), fc.Hardswish()]
     sizes = [fc.AdaptiveAvgPool2d(2), fc.AdaptiveMaxPool2d(2), fc.Upsample(4, mode="bilinear"), fc.ZeroPad2d(1)]
-    for layer in [*curves, *sizes, fc.PReLU(), fc.LogSoftmax(), fc.Dropout2d()]:
+    strided = fc.Sequential(fc.ConvTranspose2d(2, 2, 3, 2, groups=2), fc.ReLU())
+    for layer in [*curves, *sizes, strided, fc.PReLU(), fc.LogSoftmax(), fc.Dropout2d()]:
         layer.backward(layer.forward(rng.standard_normal((17, 2, 3, 3)), training=True))
     for layer in curves:
         layer.to(float).forward(np.ones((1, 1)))
