@@ -15,6 +15,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import product
 from multiprocessing.pool import ThreadPool
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ import numpy as np
 import fastconv as fc
 from benchmarks.reliability import jobs
 from benchmarks.reliability.promise import Outcome, Promise
+from fastconv_kernels import runtime
 
 _STARTS = ("fork", "spawn", "forkserver")
 _MODELS = (0, 1)  # numbers of the jobs that are done in other processes
@@ -152,7 +154,8 @@ def _forks(work: Callable[[], list[str]], seed: int) -> list[str]:
     rng, said = np.random.default_rng(seed), []
     for _ in range(_FORKS):
         time.sleep(rng.uniform(0, 0.01))
-        said += _forked(work)
+        found = _forked(work)
+        said += [found] if isinstance(found, str) else found
     return said
 
 
@@ -329,8 +332,19 @@ for _backend in ("loky", "threading", "multiprocessing"):
     _WAYS[f"joblib {_backend}"] = lambda seed, backend=_backend: _joblib(backend)
 
 
+def _import_all() -> None:
+    """Import what jobs use, since a fork while another thread imports is not among what is promised."""
+    for file in (*Path(fc.__file__).parent.glob("layers/*.py"), *Path(runtime.__file__).parent.glob("*.py")):
+        importlib.import_module(
+            f"{'fastconv.layers' if file.parent.name == 'layers' else 'fastconv_kernels'}.{file.stem}"
+        )
+    importlib.import_module("fastconv.training.loop")
+    jobs.digits()
+
+
 def _main(way: str, when: str, seed: int) -> None:
     fc.set_num_threads(2)
+    _import_all()
     if when == "after":
         jobs.digest(0)
     said = _WAYS[way](seed)
