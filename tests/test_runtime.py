@@ -279,3 +279,176 @@ def test_one_model_predicts_from_many_threads():
 def test_nothing_is_done_by_a_fork_before_the_first_launch():
     code = PRELUDE + "\nchild = os.fork()\nif child == 0:\n    work()\n    os._exit(0)\nprint(os.waitpid(child, 0)[1])"
     assert run(code, NUMBA_THREADING_LAYER="omp", timeout=120).stdout.strip() == "0"
+
+
+# ------------------------------------------------------------------------------------- other threads, forks and Ctrl-C
+
+
+def test_the_thread_count_waits_for_a_pool_that_is_being_started():
+    """Under workqueue, a launch with more threads than the pool has never ends."""
+    code = """
+    from fastconv_kernels import runtime
+    launch, refused = runtime.numba_pool._launch_threads, []
+    def set_more():
+        try:
+            fc.set_num_threads(8)
+        except ValueError:
+            refused.append(True)
+    other = threading.Thread(target=set_more)
+    def slow():
+        other.start()
+        other.join(0.2)
+        launch()
+    runtime.numba_pool._launch_threads = slow
+    work()
+    other.join()
+    work()
+    print(refused, fc.get_num_threads())
+    """
+    said = succeed(PRELUDE + dedent(code), NUMBA_THREADING_LAYER="workqueue", NUMBA_NUM_THREADS="2", timeout=60)
+    assert said == "[True] 2"
+
+
+FORK = """
+def forked(work):
+    child = os.fork()
+    if child == 0:
+        import signal
+        signal.alarm(20)
+        code = 1
+        try:
+            work()
+            code = 0
+        except (RuntimeError, ValueError) as error:
+            print(error, flush=True)
+        finally:
+            os._exit(code)
+    return os.waitpid(child, 0)[1]
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_fork_waits_until_another_thread_has_launched(layer):
+    code = """
+    from fastconv_kernels import runtime
+    fc.set_num_threads(1)
+    work()
+    entered = threading.Event()
+    def hold():
+        with runtime._own.turn:
+            entered.set()
+            threading.Event().wait(0.2)
+            left.append(True)
+    left, thread = [], threading.Thread(target=hold)
+    thread.start()
+    entered.wait()
+    status = forked(work)
+    thread.join()
+    print(status, left)
+    """
+    assert succeed(PRELUDE + FORK + dedent(code), NUMBA_THREADING_LAYER=layer, timeout=60).endswith("0 [True]")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+def test_a_fork_waits_for_the_compiler():
+    code = """
+    from numba.core.compiler_lock import global_compiler_lock
+    entered = threading.Event()
+    def compile_something():
+        with global_compiler_lock:
+            entered.set()
+            threading.Event().wait(0.2)
+    thread = threading.Thread(target=compile_something)
+    thread.start()
+    entered.wait()
+    print(forked(work))
+    thread.join()
+    """
+    assert succeed(PRELUDE + FORK + dedent(code), timeout=60) == "0"
+
+
+@pytest.mark.skipif(not HAS_TBB or not hasattr(os, "fork"), reason="no tbb, or no fork")
+def test_under_tbb_a_child_of_several_threads_is_alone():
+    code = """
+    fc.set_num_threads(2)
+    work()
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    def child():
+        work()
+        print(fc.get_num_threads(), flush=True)
+        fc.set_num_threads(2)
+    forked(child)
+    work()
+    print(fc.get_num_threads())
+    """
+    said = succeed(PRELUDE + FORK + dedent(code), NUMBA_THREADING_LAYER="tbb", NUMBA_NUM_THREADS="2", timeout=60)
+    *_, alone, refused, parents = said.splitlines()
+    assert (alone, parents) == ("1", "2")
+    assert refused.startswith("set_num_threads: expected a whole number from 1 to 1, got 2; several Python threads")
+    assert "spawn" in refused
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+@pytest.mark.parametrize("training", [False, True])
+def test_a_model_that_another_thread_uses_is_new_in_a_fork_or_refused(training):
+    code = f"""
+    model = fc.Sequential(fc.Linear(4, 3), seed=0)
+    x = np.ones((5, 4), np.float32)
+    fc.set_num_threads(1)
+    expected = model.predict_proba(x)
+    entered, over = threading.Event(), threading.Event()
+    def use():
+        with model.lock:
+            model.run_batch(x, training={training})
+            entered.set()
+            over.wait()
+    def child():
+        assert (model.predict_proba(x) == expected).all()
+        print("right", flush=True)
+    thread = threading.Thread(target=use)
+    thread.start()
+    entered.wait()
+    first = forked(lambda: forked(child) and os._exit(3))
+    over.set()
+    thread.join()
+    with model.lock:
+        print(first, forked(child))
+    """
+    said = succeed(PRELUDE + FORK + dedent(code), NUMBA_THREADING_LAYER="workqueue", timeout=60).splitlines()
+    if training:
+        assert "another thread was training this model" in said[0]
+        assert "fork while holding model.lock, or load the model from a file" in said[0]
+        assert said[1:] == ["right", "768 0"]
+    else:
+        assert said == ["right", "right", "0 0"]
+
+
+def test_ctrl_c_leaves_the_compiler_to_finish(tmp_path):
+    code = """
+    import signal
+    from numba.core import event
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    compiled = []
+    class Interrupt(event.Listener):
+        def on_start(self, event):
+            compiled.append(threading.current_thread() is threading.main_thread())
+            os.kill(os.getpid(), signal.SIGINT)
+            threading.Event().wait(0.1)
+        def on_end(self, event):
+            pass
+    with event.install_listener("numba:compile", Interrupt()):
+        for _ in range(50):
+            try:
+                look()
+                break
+            except KeyboardInterrupt:
+                print("interrupted")
+    thread = threading.Thread(target=look); thread.start(); thread.join(30)
+    print(any(compiled), thread.is_alive(), len(set(seen)))
+    """
+    said = succeed(PRELUDE + COUNT + dedent(code), FASTCONV_CACHE_DIR=tmp_path, timeout=60).splitlines()
+    assert said[0] == "interrupted"
+    assert said[-1] == "False False 1"

@@ -3,7 +3,6 @@
 import ctypes
 import json
 import os
-import random
 import signal
 import sys
 import threading
@@ -56,7 +55,7 @@ class _Crowd:
     """Threads at work, and what was found wrong."""
 
     def __init__(self, seed: int) -> None:
-        self.random = random.Random(seed)
+        self._seed = seed
         self.wrong: list[str] = []
         self.errors = self.deaths = self.interrupts = self.calls = 0
         self._armed = False
@@ -106,13 +105,13 @@ class _Crowd:
             thread.join()
 
     def _change_threads(self) -> None:
-        rng = random.Random(1)
+        rng = np.random.default_rng((1, self._seed))
         while not self._stop.wait(0.001):
-            fc.set_num_threads(rng.randint(1, 4))
+            fc.set_num_threads(int(rng.integers(1, 5)))
 
     def _err(self) -> None:
         """Make calls that must fail, and one that must not."""
-        x, y = jobs.digits()
+        x = jobs.digits()[0]
         model, optimizer, loss = jobs.network(0), fc.SGD(0.01), fc.CrossEntropyLoss()
         before = model.predict_proba(x[:9])
 
@@ -131,7 +130,6 @@ class _Crowd:
             (ValueError, lambda: fc.set_num_threads(0)),
             (ZeroDivisionError, fails_within),
         ]
-        del y
         while not self._stop.wait(0.005):
             for expected, call in errors:
                 try:
@@ -144,9 +142,9 @@ class _Crowd:
 
     def _die(self) -> None:
         """Start threads, kill each in the middle of its job, and use its model."""
-        x, rng = jobs.digits()[0], random.Random(2)
+        x, rng = jobs.digits()[0], np.random.default_rng((2, self._seed))
         while not self._stop.is_set():
-            number = _DYING + rng.randrange(jobs.KINDS)
+            number = _DYING + int(rng.integers(jobs.KINDS))
             job = jobs.Job(number)
             thread = threading.Thread(target=_work_for_ever, args=(job,))
             thread.start()
@@ -162,7 +160,7 @@ class _Crowd:
                 self.wrong.append(f"job {number}: after its thread died, other bits")
 
     def _send_interrupts(self) -> None:
-        rng = random.Random(3)
+        rng = np.random.default_rng((3, self._seed))
         while not self._stop.wait(rng.uniform(0, 0.1)):
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -196,9 +194,9 @@ class _Crowd:
         took: list[float] = []
 
         def ask(number: int) -> None:
-            rng = random.Random(number)
+            rng = np.random.default_rng((number, self._seed))
             for _ in range(calls // _THREADS):
-                size = rng.choice((1, 7, 16, 33, 64))
+                size = int(rng.choice((1, 7, 16, 33, 64)))
                 began = time.perf_counter()
                 found = model.predict_proba(x[:size])
                 took.append(1000 * (time.perf_counter() - began))
@@ -241,7 +239,7 @@ def _end(seed: int) -> None:
     for job in works:
         job.call()
         threading.Thread(target=_work_for_ever, args=(job,), daemon=True).start()
-    time.sleep(random.Random(seed).uniform(0, 0.3))
+    time.sleep(np.random.default_rng(seed).uniform(0, 0.3))
     signal.raise_signal(signal.SIGINT)
 
 
