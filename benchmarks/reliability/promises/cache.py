@@ -3,7 +3,6 @@
 import json
 import os
 import pickle
-import random
 import shlex
 import shutil
 import signal
@@ -13,7 +12,9 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
 
 from benchmarks import processes
 from benchmarks.machine import ROOT
@@ -22,6 +23,9 @@ from benchmarks.reliability.promise import Outcome, Promise
 _SECONDS = 300
 _PROCESSES = 8
 _CACHE = "FASTCONV_CACHE_DIR"
+
+
+_T = TypeVar("_T")
 
 
 class Said(NamedTuple):
@@ -42,7 +46,7 @@ class Said(NamedTuple):
 class Case(NamedTuple):
     """What a scenario may use."""
 
-    rng: random.Random
+    rng: np.random.Generator
     folder: Path
     """A copy of a folder with all kernels that a prediction needs."""
     right: str
@@ -58,7 +62,16 @@ class Case(NamedTuple):
 
     def some(self) -> list[Path]:
         """One kernel, several or all."""
-        return [self.inner / name for name in self.rng.sample(self.read, self.rng.choice([1, 2, len(self.read)]))]
+        drawn = self.rng.permutation(len(self.read))[: self.one_of([1, 2, len(self.read)])]
+        return [self.inner / self.read[number] for number in drawn]
+
+    def one_of(self, these: Sequence[_T]) -> _T:
+        """Draw one of these."""
+        return these[self.below(len(these))]
+
+    def below(self, n: int) -> int:
+        """Draw a number from 0 to n - 1."""
+        return int(self.rng.integers(n))
 
 
 class CannotTry(Exception):
@@ -130,30 +143,31 @@ def _damaging(
 
 def _flip(case: Case, path: Path) -> None:
     content = bytearray(path.read_bytes())
-    for _ in range(case.rng.choice([1, 1, 8, 1000])):
-        place = case.rng.randrange(8 * len(content))
+    for _ in range(case.one_of([1, 1, 8, 1000])):
+        place = case.below(8 * len(content))
         content[place // 8] ^= 1 << place % 8
     path.write_bytes(content)
 
 
 def _cut(case: Case, path: Path) -> None:
     content = path.read_bytes()
-    path.write_bytes(content[: case.rng.choice([0, case.rng.randrange(len(content)), len(content) - 1])])
+    path.write_bytes(content[: case.one_of([0, case.below(len(content)), len(content) - 1])])
 
 
 def _overwrite(case: Case, path: Path) -> None:
     content = bytearray(path.read_bytes())
-    first, stop = sorted(case.rng.sample(range(len(content) + 1), 2))
-    content[first:stop] = case.rng.choice([bytes(stop - first), case.rng.randbytes(stop - first), b""])
+    first = case.below(len(content) - 64)
+    size = 64 + case.below(len(content) - 64 - first)
+    content[first : first + size] = case.one_of([b"\xff" * size, case.rng.bytes(size), b""])
     path.write_bytes(content)
 
 
 def _lengthen(case: Case, path: Path) -> None:
-    path.write_bytes(path.read_bytes() + case.rng.randbytes(case.rng.randint(1, 5000)))
+    path.write_bytes(path.read_bytes() + case.rng.bytes(1 + case.below(5000)))
 
 
 def _exchange(case: Case, path: Path) -> None:
-    other = case.rng.choice([other for other in path.parent.glob("*.kernel") if other != path])
+    other = case.one_of([other for other in path.parent.glob("*.kernel") if other != path])
     path.write_bytes(other.read_bytes())
 
 
@@ -161,7 +175,7 @@ def _other_version(case: Case, path: Path) -> None:
     """Put there what was written with care, and is nothing that can be used."""
     from fastconv_kernels.cache import _checksum
 
-    payload = case.rng.choice([pickle.dumps(("other", [1, 2])), b"", b"cnone_such\nthing\n.", pickle.dumps(None)[:-1]])
+    payload = case.one_of([pickle.dumps(("other", [1, 2])), b"", b"cnone_such\nthing\n.", pickle.dumps(None)[:-1]])
     path.write_bytes(_checksum(path, payload) + payload)
 
 
@@ -172,7 +186,7 @@ def _pipe(case: Case, path: Path) -> None:
 
 def _device(case: Case, path: Path) -> None:
     path.unlink()
-    path.symlink_to(case.rng.choice(["/dev/zero", "/dev/full", "/dev/tty"]))
+    path.symlink_to(case.one_of(["/dev/zero", "/dev/full", "/dev/tty"]))
 
 
 def _dangle(case: Case, path: Path) -> None:
@@ -198,13 +212,13 @@ def _forbid(case: Case, path: Path) -> None:
 
 
 def _opened(case: Case) -> list[str]:
-    case.rng.choice([case.folder, case.inner]).chmod(case.rng.choice([0o770, 0o702, 0o777, 0o720]))
+    case.one_of([case.folder, case.inner]).chmod(case.one_of([0o770, 0o702, 0o777, 0o720]))
     return judge(end(start(case.folder)), case.right, 1, compiles=True)
 
 
 def _foreign(case: Case) -> list[str]:
     try:
-        os.chown(case.rng.choice([case.folder, case.inner]), 12345, 12345)
+        os.chown(case.one_of([case.folder, case.inner]), 12345, 12345)
     except OSError as error:
         raise CannotTry(f"a folder cannot be given away here ({error.strerror})") from None
     return judge(end(start(case.folder)), case.right, 1, compiles=True)
@@ -227,7 +241,7 @@ def _impossible(case: Case) -> list[str]:
     file, loop = case.folder.parent / "file", case.folder.parent / "loop"
     file.write_text("no folder")
     loop.symlink_to(loop)
-    named = case.rng.choice(
+    named = case.one_of(
         [file, file / "in", loop, "/dev/null", "/proc/self", "x" * 5000, "/dev/fd/99/x", "\udcff/" * 900]
     )
     return judge(end(start(named)), case.right, 1, compiles=True)
@@ -283,7 +297,7 @@ def _read_only_and_not_complete(case: Case) -> list[str]:
 
 def _full(case: Case) -> list[str]:
     """Write on a disk that is full from the beginning, or sooner or later."""
-    options = case.rng.choice(["size=4k", "size=40k", "size=120k", "nr_inodes=1"])
+    options = case.one_of(["size=4k", "size=40k", "size=120k", "nr_inodes=1"])
     return judge(end(_on_disk(case, options, "true")), case.right, 1, compiles=True)
 
 
@@ -305,7 +319,7 @@ def _damaged_meanwhile(case: Case) -> list[str]:
     while any(process.poll() is None for process in running) and time.monotonic() < last:
         for path in case.inner.glob("*.kernel"):
             content = path.read_bytes()
-            path.write_bytes(content[: case.rng.randrange(len(content) + 1)])
+            path.write_bytes(content[: case.below(len(content) + 1)])
         time.sleep(0.02)
     wrong = [one for process in running for one in judge(end(process), case.right)]
     return wrong + judge(end(start(case.folder)), case.right)
@@ -347,7 +361,7 @@ def _changed_helper(case: Case) -> list[str]:
 
 def _upgraded(case: Case) -> list[str]:
     """Compile anew for another version of Numba or of LLVM; the first one then finds what it had compiled."""
-    words = [case.rng.choice(["numba", "llvmlite"])]
+    words = [case.one_of(["numba", "llvmlite"])]
     wrong = judge(end(start(case.folder, words)), case.right, 0, compiles=True)
     wrong += judge(end(start(case.folder, words)), case.right, 0, compiles=False)
     return wrong + judge(end(start(case.folder)), case.right, 0, compiles=False)
@@ -407,7 +421,7 @@ def measure(seed: int, cases: int) -> Outcome:
             place = top / str(number)
             copy = shutil.copytree(top / "filled", place / "copy")
             try:
-                wrong = SCENARIOS[kind](Case(random.Random(f"{seed} {number}"), copy, first.sha256, warm.read))
+                wrong = SCENARIOS[kind](Case(np.random.default_rng([seed, number]), copy, first.sha256, warm.read))
             except CannotTry as error:
                 notes.add(f"{kind}: {error}")
                 continue
@@ -434,7 +448,6 @@ def _main(words: Sequence[str]) -> None:
 
     import llvmlite
     import numba
-    import numpy as np
     from numba.core import event
 
     for package in (numba, llvmlite):
