@@ -17,7 +17,7 @@ LAYERS = {
     "conv, ragged": (lambda: fc.Conv2d(1, 2, 2), (17, 1, 3, 3)),
     "conv, winograd": (lambda: fc.Conv2d(10, 10, 3, padding=1), (1, 10, 2, 4)),
     "conv, winograd, ragged": (lambda: fc.Conv2d(10, 11, 3, padding=(1, 2), bias=False), (17, 10, 2, 2)),
-    "conv, winograd's filters": (lambda: fc.Conv2d(26, 28, 3, padding=1), (17, 26, 6, 6)),
+    "conv, winograd's filters": (lambda: fc.Conv2d(29, 31, 3, padding=1), (17, 29, 6, 6)),
     "conv, pointwise": (lambda: fc.Conv2d(3, 5, 1), (17, 3, 2, 3)),
     "conv, pointwise, many pixels": (lambda: fc.Conv2d(4, 3, 1), (1, 4, 5, 8)),
     "conv, depthwise, dilated": (lambda: fc.Conv2d(2, 2, (2, 5), (1, 2), (1, 3), (2, 2), groups=2), (2, 2, 4, 9)),

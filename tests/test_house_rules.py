@@ -194,8 +194,11 @@ TOOLS = {
 # A file of kernels is one operation by one method, and knows no other, but for these.
 CONVOLUTIONS = {"conv2d", "depthwise", "pointwise", "winograd", "winograd_filter"}
 KERNEL_ARROWS = {
-    "convolution": CONVOLUTIONS | {"pieces"}, "depthwise": {"conv2d"}, "normpool": {"batchnorm"}, "pointwise": {"conv2d"},
-}  # fmt: skip
+    "convolution": CONVOLUTIONS | {"pieces"},
+    "depthwise": {"conv2d"},
+    "normpool": {"batchnorm"},
+    "pointwise": {"conv2d"},
+}
 
 
 @each(KERNELS)

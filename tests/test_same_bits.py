@@ -227,9 +227,9 @@ from fastconv_kernels.tilesize import choose, instruction_set
 rng = np.random.default_rng(0)
 images, labels = rng.integers(0, 256, (21, 1, 12, 12)).astype(np.uint8), rng.integers(0, 5, 21)
 model = fc.Sequential(
-    fc.Conv2d(1, 28, 3, padding=1), fc.ReLU(), fc.MaxPool2d(2),
-    fc.Conv2d(28, 28, 3, padding=1), fc.ReLU(),  # Winograd's, the gradient to the filters too
-    fc.Conv2d(28, 12, 1), fc.ReLU(), fc.Conv2d(12, 12, 3, padding=1, groups=12), fc.ReLU(),
+    fc.Conv2d(1, 30, 3, padding=1), fc.ReLU(), fc.MaxPool2d(2),
+    fc.Conv2d(30, 30, 3, padding=1), fc.ReLU(),  # Winograd's, the gradient to the filters too
+    fc.Conv2d(30, 12, 1), fc.ReLU(), fc.Conv2d(12, 12, 3, padding=1, groups=12), fc.ReLU(),
     fc.GELU(), fc.SiLU(), fc.Tanh(), fc.ELU(), fc.PReLU(12),
     fc.Flatten(), fc.Linear(432, 5), seed=1,
 )

@@ -2,7 +2,7 @@
 
 A launch is safe from any Python thread and in a forked child, or ends in an error that names the remedy.  Under the
 thread layer *workqueue*, which aborts the process when two Python threads enter it at once, launches take turns.  A
-fork waits until no kernel runs and none is compiled (docs/adr/0025).
+fork waits until no kernel runs and none is compiled (docs/adr/0029).
 """
 
 import ctypes

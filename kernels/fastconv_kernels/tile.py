@@ -562,7 +562,7 @@ def _tree(builder, part):
 
 def turned(rows):
     """The columns of the tile that has these ``rows``: nothing moves, the vectors are named differently."""
-    return np.stack(rows, axis=1)
+    return np.stack([row.reshape(-1, LANES) for row in rows], axis=1)  # a row of vectors may be a tile of one row
 
 
 @compiled_as(turned)

@@ -3,7 +3,7 @@
 Symbols are those of conv2d.py, patches and matrices those of winograd.py.  The equation number is that of
 docs/backprop.md: (31) is linear in the filter, and its transpose is ::
 
-    dk[f,c] = Gt [ sum over all patches of (A dy[f] At) * (Bt d[c] B) ] G  element by element inside the brackets (39)
+    dk[f,c] = Gt [ sum over all patches of (A dy[f] At) * (Bt d[c] B) ] G      element by element inside the []   (39)
 
 The last rows of A and of Bt both have the opposite sign here, which leaves their product as it is.
 
@@ -64,7 +64,7 @@ def pays(geometry):
     for size, image, padding in zip(geometry.output, geometry.image, geometry.padding, strict=True):
         met *= sum(max(0, min(size, image + padding - u) - max(0, padding - u)) for u in range(3))
     products = filters * channels
-    return (17 * products + 120 * (filters + channels)) * _patches(geometry) < 0.95 * products * met
+    return (17 * products + 120 * (filters + channels)) * _patches(geometry) < 0.9 * products * met
 
 
 def _patches(geometry):
