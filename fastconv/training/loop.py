@@ -1,7 +1,6 @@
 """The training loop."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from os import PathLike
 from time import perf_counter
 
@@ -19,9 +18,10 @@ from fastconv.schedules import ReduceOnPlateau, Schedule
 from fastconv.sequential import Sequential
 from fastconv.training.callbacks import Callback, Run
 from fastconv.training.checkpoint import Checkpoint, Keeper, Totals, plan_of
-from fastconv.training.errors import TrainingError
 from fastconv.training.evaluation import measure
+from fastconv.training.guard import Batch, Guard
 from fastconv.training.history import History, Record
+from fastconv.training.room_for import check_room
 from fastconv.training.step import checked_step
 
 
@@ -99,8 +99,12 @@ def fit(
         If the checkpoint to go on from is damaged.
     OSError
         If a checkpoint cannot be written or read; the one before is still there.
-    TrainingError
-        If the loss, or with ``clip_norm`` the gradients' norm, is not finite; the weights are those before that step.
+    NoRoomError
+        If there is not enough memory; nothing was trained then.
+    NotFiniteError
+        If a loss, a weight, or with ``clip_norm`` the gradients' norm, is not finite.  The message says where the first
+        such number is; the weights are those before that step, or those of the epoch's beginning if they are not finite
+        any more.
     """
     for name, number in (("epochs", epochs), ("batch_size", batch_size)):
         if not isinstance(number, int) or isinstance(number, bool) or number < 1:
@@ -140,6 +144,8 @@ def fit(
     augmentation = options and Augmentation(options, check_pixels("fit", x).shape[1:], train, seed)
 
     n = train.shape[0]
+    measured_images = 0 if held_out is None else held_out.shape[0]
+    check_room("fit", model, x.shape[1:], n, measured_images, batch_size, optimizer, ema, model.is_planned)
     batches = -(-n // batch_size)
     run = Run(model, optimizer, epochs, batches, n, validated=held_out is not None, ema=ema)
     watchers = [*callbacks, *([_Lines()] if verbose else [])]
@@ -156,6 +162,7 @@ def fit(
         totals = keeper.begin(resume)
     if ema is not None:
         ema.begin(model)
+    guard = Guard(run)
     for watcher in watchers:
         watcher.on_train_begin(run)
 
@@ -163,10 +170,12 @@ def fit(
         run.epoch += 1
         if totals is None:
             totals, run.batch = Totals(), 0
+        guard.remember()
         for watcher in watchers:
             watcher.on_epoch_begin(run)
         order = train[permutation(n, seed, run.epoch)]
         packing = augmentation and augmentation.of_epoch(run.epoch)
+        batch, rate = Batch(x, order[:batch_size], packing), optimizer.lr * totals.factor
         began = perf_counter() - totals.seconds
         for start in range(run.batch * batch_size, n, batch_size):
             index = order[start : start + batch_size]
@@ -178,14 +187,11 @@ def fit(
             if packing and packing.mixes:
                 shape = model.output_shape((index.shape[0], *x.shape[1:]))
                 wanted = loss.check_target(packing.targets(target, index, shape[1], model.dtype), shape)
+            batch, rate = Batch(x, index, packing), optimizer.lr * factor
             result = checked_step(model, loss, optimizer, x, index, wanted, factor, packing)
             for what, number in (("loss", result.value), ("gradients' norm", optimizer.norm)):
                 if not np.isfinite(number):
-                    raise TrainingError(
-                        f"fit: the {what} is {number} in epoch {run.epoch}, batch {run.batch + 1} of {batches}, at "
-                        f"learning rate {optimizer.lr * factor:g}; the weights are those before this batch. "
-                        "A smaller learning rate usually helps"
-                    )
+                    guard.stop(f"the {what} is {number} in", run.batch + 1, batch, rate)
             if ema is not None:
                 ema.update()
             run.batch += 1
@@ -200,15 +206,20 @@ def fit(
             if run.stop or run.finish:
                 break
             if keeper is not None and run.batch < batches and keeper.is_due(epoch_ended=False):
+                guard.check(batch, rate)
                 keeper.write(totals)
+        guard.check(batch, rate)
         if run.stop and (run.batch < batches or held_out is not None):
             break
-        with nullcontext() if ema is None else ema.applied():
+        with guard.measuring(ema):
             measured = (None, None)
             if held_out is not None:
                 measured = measure(model, loss, x_val, held_out, target_val, wanted=lambda: not run.stop)
             if measured is None:
                 break
+            if measured[0] is not None and not np.isfinite(measured[0]) and held_out is not None:
+                what = f"the validation loss is {measured[0]} after"
+                guard.stop(what, run.batch, Batch(x_val, held_out, training=False), rate)
             run.seconds += totals.seconds
             record = Record(
                 epoch=run.epoch,
