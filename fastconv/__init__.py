@@ -74,12 +74,14 @@ if TYPE_CHECKING:
     from fastconv.optim import AdamW as AdamW
     from fastconv.optim import Lion as Lion
     from fastconv.optim import RMSprop as RMSprop
+    from fastconv.room import NoRoomError as NoRoomError
     from fastconv.sequential import Normalization as Normalization
     from fastconv.sequential import Sequential as Sequential
     from fastconv.shapes import ShapeError as ShapeError
     from fastconv.training import Callback as Callback
     from fastconv.training import Checkpoint as Checkpoint
     from fastconv.training import EarlyStopping as EarlyStopping
+    from fastconv.training import NotFiniteError as NotFiniteError
     from fastconv.training import TimeBudget as TimeBudget
     from fastconv.training import TrainingError as TrainingError
     from fastconv.training import lr_find as lr_find
@@ -136,12 +138,14 @@ _NAMES = {
     ),
     "fastconv.losses": ("BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "L1Loss", "MSELoss"),
     "fastconv.optim": ("SGD", "Adam", "AdamW", "Lion", "RMSprop"),
+    "fastconv.room": ("NoRoomError",),
     "fastconv.sequential": ("Normalization", "Sequential"),
     "fastconv.shapes": ("ShapeError",),
     "fastconv.training": (
         "Callback",
         "Checkpoint",
         "EarlyStopping",
+        "NotFiniteError",
         "TimeBudget",
         "TrainingError",
         "lr_find",

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastconv import room
 from fastconv.shapes import Shape, ShapeError
-from fastconv_kernels import lanes, memory
+from fastconv_kernels import lanes, limits, memory
 from fastconv_kernels.tile import LANES
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
@@ -62,15 +63,19 @@ def contiguous(operation: str, name: str, array: np.ndarray, dtype: np.typing.DT
 
     Raises
     ------
-    MemoryError
+    NoRoomError
         If there is no memory for the copy: a view that repeats few numbers may seem to hold terabytes.
     """
     dtype = array.dtype if dtype is None else np.dtype(dtype)
+    if array.dtype == dtype and array.flags.c_contiguous:
+        return np.ascontiguousarray(array, dtype).reshape(array.shape)
+    needs = {f"a copy of {name}, {dtype} of shape {array.shape}": float(array.size * dtype.itemsize)}
+    remedy = f"give it in the order of memory, as {dtype}, or less of it"
+    room.check(operation, needs, remedy)
     try:
         return np.ascontiguousarray(array, dtype).reshape(array.shape)
     except MemoryError:
-        size = array.size * dtype.itemsize / 2**30
-        raise MemoryError(f"{operation}: no memory for {name} of shape {array.shape}, {size:,.1f} GiB") from None
+        raise room.NoRoomError(room.refusal(operation, needs, remedy, limits.free_memory())) from None
 
 
 def as_float(operation: str, name: str, array: object, dtype: np.typing.DTypeLike | None = None) -> np.ndarray:
@@ -89,7 +94,7 @@ def as_float(operation: str, name: str, array: object, dtype: np.typing.DTypeLik
     ------
     TypeError
         If it does not hold real numbers.
-    MemoryError
+    NoRoomError
         If there is no memory for a copy.
     """
     given = as_array(operation, name, array)

@@ -414,17 +414,24 @@ def _complain(text: object) -> None:
 
 
 def _describe(error: Exception) -> str:
+    from fastconv.room import NoRoomError
+
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, MemoryError) and not isinstance(error, NoRoomError):
+        return f"not enough memory ({error or 'no word how much'}); take smaller batches, images or data"
     return str(error)
 
 
 def _exit_code(error: Exception) -> int | None:
     """Return what an error means for the shell; None for one that is a mistake of ours and deserves its traceback."""
+    from fastconv.room import NoRoomError
     from fastconv.training.errors import TrainingError
 
     if isinstance(error, TrainingError):
         return 1
+    if isinstance(error, MemoryError):  # foreseen, or found out in the middle
+        return 2 if isinstance(error, NoRoomError) else 1
     return 2 if isinstance(error, ValueError | TypeError | OSError) else None
 
 

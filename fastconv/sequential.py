@@ -10,7 +10,7 @@ from weakref import WeakSet
 
 import numpy as np
 
-from fastconv import blocks
+from fastconv import blocks, footprint, room
 from fastconv.blocks import Blocks
 from fastconv.layers import Conv2d, Dropout, Layer, Linear, MaxPool2d, ReLU, Softmax, Workspace
 from fastconv.layers.base import Parameter
@@ -19,6 +19,7 @@ from fastconv.layers.normpool import pooled
 from fastconv.layers.softmax import write_softmax
 from fastconv.layers.together import together
 from fastconv.shapes import Shape, ShapeError
+from fastconv_kernels import limits
 from fastconv_kernels.pieces import Spread
 
 if TYPE_CHECKING:
@@ -292,14 +293,35 @@ class Sequential(Layer):
         pack : function with the arguments of ``blocks.pack_pixels``
             What packs uint8 images, such as a ``fastconv.augment.Packing``.
         """
+        plan = self._packed_plan(x, index, training, pack)
+        self._running = plan if training else None
+        return self.forward_blocks(plan.x, plan.work, training)
+
+    def packed(
+        self,
+        x: np.ndarray,
+        index: np.ndarray | None = None,
+        pack: Callable[[np.ndarray, np.ndarray, Blocks, np.ndarray | None], Blocks] = blocks.pack_pixels,
+    ) -> np.ndarray:
+        """Return the images ``x[index]`` as the first layer gets them; the arguments are those of ``run_batch``."""
+        with self.lock:
+            self._running = None
+            return blocks.unpack(self._packed_plan(x, index, False, pack).x)
+
+    def _packed_plan(
+        self,
+        x: np.ndarray,
+        index: np.ndarray | None,
+        training: bool,
+        pack: Callable[[np.ndarray, np.ndarray, Blocks, np.ndarray | None], Blocks],
+    ) -> "_Plan":
         n = x.shape[0] if index is None else index.shape[0]
-        plan = self._plan_for((n, *x.shape[1:]))
+        plan = self._plan_for((n, *x.shape[1:]), training)
         if x.dtype == np.uint8:
             pack(x, plan.table(self.normalization), plan.x, index)
         else:
             blocks.pack(x, plan.x, index)
-        self._running = plan if training else None
-        return self.forward_blocks(plan.x, plan.work, training)
+        return plan
 
     def backward_batch(self, dy: Blocks, need_dx: bool = False) -> Blocks | None:
         """Run the last training batch backwards, from lane blocks of the output's gradient."""
@@ -307,10 +329,14 @@ class Sequential(Layer):
             raise RuntimeError("Sequential.backward: no saved input; call forward(x, training=True) first")
         return self.backward_blocks(dy, self._running.work, need_dx)
 
-    def _plan_for(self, shape: Shape) -> "_Plan":
+    def is_planned(self, shape: Shape) -> bool:
+        """Whether the memory for a batch of this shape is there."""
+        return shape in self._plans
+
+    def _plan_for(self, shape: Shape, training: bool) -> "_Plan":
         plan = self._plans.get(shape)
         if plan is None:
-            plan = self._plans[shape] = _Plan(self, shape)
+            plan = self._plans[shape] = _Plan(self, shape, training)
             if len(self._plans) > _KEPT_PLANS:
                 self._plans.popitem(last=False)
         else:
@@ -441,6 +467,8 @@ class Sequential(Layer):
         ------
         ShapeError, TypeError, ValueError
             If x, or an argument, does not fit.
+        NoRoomError
+            If there is not enough memory for a batch, or for x in the model's dtype.
         """
         packings = self._views("predict_proba", x, tta, augment, seed)
         with self.lock:
@@ -566,13 +594,30 @@ def _is_pixels(x: object) -> bool:
     return isinstance(x, np.ndarray) and x.dtype == np.uint8 and not isinstance(x, np.ma.MaskedArray)
 
 
+_REMEDY = "take fewer images in a batch"
+
+
+def _needs(shape: Shape, size: float) -> dict[str, float]:
+    return {f"a batch of {shape[0]:,} images of {'x'.join(map(str, shape[1:]))}": size}
+
+
 class _Plan:
     """The memory of a model for one batch shape."""
 
-    def __init__(self, model: Sequential, shape: Shape) -> None:
+    def __init__(self, model: Sequential, shape: Shape, training: bool) -> None:
+        free = limits.free_memory()  # before: an address space is full of what nobody has written to, too
         self.work = Workspace(model.dtype)
-        self.output_shape = model.plan(shape, self.work)
-        self.x = blocks.empty(shape, model.dtype)
+        try:
+            self.x = blocks.empty(shape, model.dtype)
+            self.output_shape = model.plan(shape, self.work)
+            forward, backward = footprint.of_plan(self.work)
+            forward += self.x.array.nbytes
+        except MemoryError:
+            forward, backward = footprint.of_batch(model, shape)
+            raise room.NoRoomError(
+                room.refusal("Sequential", _needs(shape, forward + backward), _REMEDY, free)
+            ) from None
+        room.check("Sequential", _needs(shape, forward + training * backward), _REMEDY, free)
         self._tables: dict[Normalization, np.ndarray] = {}
 
     def table(self, normalization: Normalization) -> np.ndarray:

@@ -12,6 +12,7 @@ from fastconv import data, models
 from fastconv.blocks import planes
 from fastconv.checkup import Finding, Report, history, learning, machine, preprocessing, rows
 from fastconv.training.normalize import normalization_of
+from fastconv_kernels import limits
 
 DIGITS = data.digits10k()
 X, Y = DIGITS.images[::4].copy(), DIGITS.labels[::4].copy()
@@ -558,19 +559,21 @@ def test_versions():
 
 
 @pytest.mark.parametrize(
-    ("threads", "usable", "cores", "variables", "severity", "part"),
+    ("threads", "usable", "more", "variables", "severity", "part"),
     [
-        (4, 4, 4, {}, "ok", "4 threads on 4 cores"),
-        (1, 1, 1, {"OMP_NUM_THREADS": "1"}, "ok", "1 thread on 1 core"),
-        (8, 4, 4, {}, "note", "8 threads on 4 cores: they wait for each other"),
-        (2, 2, 4, {"OMP_NUM_THREADS": "2"}, "note", "limited to 2 by OMP_NUM_THREADS=2"),
-        (2, 2, 4, {}, "note", "limited to 2 by the container's CPU quota"),
-        (2, 4, 4, {}, "note", "by set_num_threads"),
-        (4, 4, 4, {"NUMBA_NUM_THREADS": "many"}, "note", "NUMBA_NUM_THREADS=many is no number"),
+        (4, 4, [], {}, "ok", "4 threads on 4 cores"),
+        (4, 4, [(4, "OMP_NUM_THREADS=4")], {"OMP_NUM_THREADS": "4"}, "ok", "4 threads on 4 cores"),
+        (8, 4, [], {}, "note", "8 threads on 4 cores: they wait for each other"),
+        (4, 1, [(1.0, "the CPU quota of /a")], {}, "note", "limited to 1 by the CPU quota of /a: they wait"),
+        (2, 2, [(2, "OMP_NUM_THREADS=2")], {"OMP_NUM_THREADS": "2"}, "note", "limited to 2 by OMP_NUM_THREADS=2"),
+        (2, 2, [(3, "the CPU affinity"), (1.5, "the CPU quota of /a")], {}, "note", "limited to 2 by the CPU quota of"),
+        (2, 4, [], {}, "note", "by set_num_threads"),
+        (4, 4, [], {"NUMBA_NUM_THREADS": "many"}, "note", "NUMBA_NUM_THREADS=many is no number"),
     ],
 )
-def test_threads(threads, usable, cores, variables, severity, part):
-    named(machine.threads_used(threads, usable, cores, variables), "threads", severity, part)
+def test_threads(threads, usable, more, variables, severity, part):
+    allowed = [limits.Limit(4, "the machine"), *(limits.Limit(*limit) for limit in more)]
+    named(machine.threads_used(threads, usable, allowed, variables), "threads", severity, part)
 
 
 @pytest.mark.parametrize(

@@ -59,13 +59,15 @@ def test_lists_of_different_lengths_are_refused_by_name(call, operation):
 
 def test_a_view_that_seems_to_hold_terabytes():
     huge = np.broadcast_to(np.float64(1), (2**40, 2, 5, 5))
-    with pytest.raises(MemoryError, match=r"ReLU: no memory for x of shape \(1099511627776, 2, 5, 5\), 204,800.0 GiB"):
+    with pytest.raises(MemoryError, match=r"ReLU: not enough memory: about 209,715,200 MB are needed \(.* copy of x"):
         fc.ReLU()(huge)
-    with pytest.raises(MemoryError, match="Conv2d: no memory for an image of shape"):
+    with pytest.raises(
+        MemoryError, match=r"Conv2d: not enough memory: .* one image of shape \(2, 1099511627776, 5\) takes"
+    ):
         fc.Conv2d(2, 2, 3).forward(np.empty((0, 2, 2**40, 5)))
     with pytest.raises(data.DataError, match="write_submission: never"):
         data.write_submission("never", np.broadcast_to(np.int64(1), 2**40))
-    with pytest.raises(MemoryError, match="EMA: no memory"):
+    with pytest.raises(MemoryError, match="EMA: not enough memory"):
         fc.EMA().load_state_dict({"updates": 1, "swapped": False, "a": np.broadcast_to(1.0, 2**40)})
 
 

@@ -11,7 +11,7 @@ import pytest
 from subprocesses import run, succeed
 
 import fastconv as fc
-from fastconv_kernels import runtime
+from fastconv_kernels import limits
 
 HAS_TBB = any(d.metadata["Name"] == "tbb" for d in importlib.metadata.distributions())
 LAYERS = ["omp", "workqueue", *(["tbb"] if HAS_TBB else [])]
@@ -214,24 +214,31 @@ def test_the_pool_cannot_grow_once_it_runs():
         ({}, None),
     ],
 )
-def test_a_containers_quota_is_read(tmp_path, files, cores):
+def test_a_containers_quota_is_read(tmp_path, monkeypatch, files, cores):
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
-    assert runtime._cgroup_cores(tmp_path) == cores
+    quotas = [limit for limit in limits.core_limits({}, tmp_path) if "CPU quota" in limit.by]
+    assert bool(quotas) == (cores is not None)
+    monkeypatch.setattr(limits.os, "cpu_count", lambda: 16)
+    monkeypatch.setattr(limits.os, "sched_getaffinity", lambda pid: range(16), raising=False)
+    for name in limits.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    assert limits.usable_cores(tmp_path) == (cores or 16)
 
 
 def test_a_quota_caps_the_thread_count(tmp_path, monkeypatch):
-    monkeypatch.setattr(runtime.os, "sched_getaffinity", lambda pid: range(16), raising=False)
-    for name in ("FASTCONV_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS"):
+    monkeypatch.setattr(limits.os, "cpu_count", lambda: 16)
+    monkeypatch.setattr(limits.os, "sched_getaffinity", lambda pid: range(16), raising=False)
+    for name in limits.VARIABLES:
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "sys/fs/cgroup").mkdir(parents=True)
     (tmp_path / "sys/fs/cgroup/cpu.max").write_text("400000 100000")
-    assert runtime.usable_cores(tmp_path) == 4
+    assert limits.usable_cores(tmp_path) == 4
     monkeypatch.setenv("OMP_NUM_THREADS", "3,2")
-    assert runtime.usable_cores(tmp_path) == 3
+    assert limits.usable_cores(tmp_path) == 3
     monkeypatch.setenv("FASTCONV_NUM_THREADS", "garbage")
-    assert runtime.usable_cores(tmp_path) == 3
+    assert limits.usable_cores(tmp_path) == 3
 
 
 def test_import_loads_neither_numba_nor_pandas_nor_numpy():

@@ -385,6 +385,8 @@ LEFT_OUT = {
     "Normalization": "takes numbers",
     "GradientError": "an error",
     "ModelFileError": "an error",
+    "NoRoomError": "an error",
+    "NotFiniteError": "an error",
     "ShapeError": "an error",
     "TrainingError": "an error",
     "Callback": "takes no array",

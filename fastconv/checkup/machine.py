@@ -6,16 +6,15 @@ import platform
 import re
 import shutil
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from fastconv import __version__, terminal
 from fastconv.checkup.findings import Finding
-from fastconv_kernels import cache, runtime
+from fastconv_kernels import cache, limits, runtime
 from fastconv_kernels.tilesize import instruction_set
 
 _PACKAGES = ("numpy", "numba", "llvmlite", "pandas", "safetensors")
-_CAPS = ("FASTCONV_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS")
 _LEAST_DISK = 100e6
 _LARGE_CACHE = 500e6
 
@@ -49,7 +48,7 @@ def check_machine() -> list[Finding]:
     threads = runtime.get_num_threads()
     return [
         versions(_installed(), _requirements()),
-        threads_used(threads, runtime.usable_cores(), _cores(), os.environ),
+        threads_used(threads, limits.usable_cores(), limits.core_limits(os.environ), os.environ),
         thread_layer(layer),
         instructions(instruction_set()),
         kernel_cache(os.environ),
@@ -93,26 +92,26 @@ def versions(installed: Mapping[str, str], requirements: Iterable[str]) -> Findi
 # ------------------------------------------------------------------------------------------------------------- threads
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def threads_used(threads: int, usable: int, cores: int, environment: Mapping[str, str]) -> Finding:
-    """Compare the threads in use with the cores: ``usable`` after quotas and variables, ``cores`` before them."""
+def threads_used(threads: int, usable: int, allowed: Sequence[limits.Limit], environment: Mapping[str, str]) -> Finding:
+    """Compare the threads in use with the cores: ``usable`` by what each limit allows, the machine's own first."""
+    cores = int(allowed[0].most)
     shown = f"{terminal.count(threads, 'thread')} on {terminal.count(cores, 'core')}"
-    caps = [f"{name}={environment[name]}" for name in _CAPS if environment.get(name)]
+    caps = [f"{name}={environment[name]}" for name in limits.VARIABLES if environment.get(name)]
     wrong = [cap for cap in caps if not re.fullmatch(r"[1-9]\d*(,.*)?", cap.partition("=")[2].strip())]
     if wrong:
         return Finding(
             "threads", "note", f"{shown}; {wrong[0]} is no number", f"set {wrong[0].partition('=')[0]}={cores}"
         )
-    if threads > cores:
+    if threads > min(cores, usable):
+        least = min(allowed)
+        if usable < cores:
+            shown += f", limited to {usable} by {least.by}"
         remedy = f"call fc.set_num_threads({usable}), or pass --threads {usable}"
         return Finding("threads", "note", f"{shown}: they wait for each other", remedy)
     if usable < cores:
-        least = [cap for cap in caps if _numbers(cap.partition("=")[2])[:1] == (usable,)]
-        by = least[0] if least else "the container's CPU quota"
-        return Finding("threads", "note", f"{shown}, limited to {usable} by {by}", "raise it if the cores are yours")
+        return Finding(
+            "threads", "note", f"{shown}, limited to {usable} by {min(allowed).by}", "raise it if the cores are yours"
+        )
     if threads < usable:
         return Finding("threads", "note", f"{shown}, by set_num_threads", f"call fc.set_num_threads({usable})")
     return Finding("threads", "ok", shown)

@@ -41,6 +41,7 @@ from fastconv.training.metrics import balanced_accuracy, confusion_matrix, macro
 from fastconv.training.normalize import normalization_of
 from fastconv.training.progress import Progress
 from fastconv.training.recipes import recipe_for
+from fastconv.training.room_for import check_room
 from fastconv.training.run_folder import (
     CHECKPOINT,
     CONFIG,
@@ -148,6 +149,8 @@ def _read(arguments: argparse.Namespace) -> Job:
     options = augment.chosen("train", arguments.augment)
     train, held_out = data.split(len(dataset), arguments.val, arguments.seed, labels if arguments.stratify else None)
     model.normalization = normalization_of(dataset.images, train)
+    shape, step = dataset.images.shape[1:], arguments.batch_size
+    check_room("train", model, shape, len(train), len(held_out), step, optimizer, ema)
     return Job(
         arguments,
         model,
@@ -312,10 +315,13 @@ def fit_job(job: Job, folder: RunFolder, interrupts: Interrupts, checkpoint: Che
                 resume=folder.resumed,
             )
     except TrainingError as error:
-        if best.record is None:
-            raise
-        kept = f"the best model before it, of epoch {best.record['epoch']}, is in {folder.path}"
-        raise TrainingError(f"{error}; {kept}") from error
+        kept = f"no epoch had ended, so that there is no model in {folder.path}"
+        if best.record is not None:
+            kept = f"the best model before it, of epoch {best.record['epoch']}, is in {folder.path}"
+        elif folder.file(MODEL).exists():
+            kept = f"the model of the epoch before is in {folder.path}"
+        error.args = (f"{error}; {kept}",)
+        raise
 
 
 # ------------------------------------------------------------------------------------------------------- after training

@@ -9,12 +9,15 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO, Protocol, Self, cast
 
+from fastconv import room
 from fastconv.data.errors import DataError, reason
 
 StrPath = str | os.PathLike[str]
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _PIECE = 1 << 20
+CHECKED = 1 << 26
+"""Bytes between two looks at how much memory there is."""
 PATIENCE = 30
 """Seconds to wait for a pipe's first byte."""
 
@@ -90,6 +93,10 @@ class InputFile:
         self._stream.close()
         self._raw.close()
 
+    def check_room(self, count: int) -> None:
+        """Raise NoRoomError unless there is memory for ``count`` bytes more of the content."""
+        room.check(f"{self.operation}: {self.path}", {"the content": count}, "read a part of it")
+
     def error(self, message: str) -> DataError:
         """Return a DataError that names the operation and the file."""
         return DataError(f"{self.operation}: {self.path}: {message}")
@@ -143,12 +150,23 @@ class _Readable(Protocol):
     def read(self, count: int, /) -> bytes: ...
 
 
-def read_all(stream: _Readable, count: int) -> bytearray:
-    """Return the next ``count`` bytes of ``stream``; fewer only at its end.
+def read_all(stream: _Readable, count: int, file: InputFile) -> bytearray:
+    """Return the next ``count`` bytes of ``stream``, which is ``file`` or a part of it; fewer only at its end.
 
     Memory grows with what has come, so that a header may ask for terabytes without harm.
+
+    Raises
+    ------
+    NoRoomError
+        If there is no memory for as much of it as the file on disk shows that there is, or for what comes.
     """
+    if not file.packed and file.size is not None:
+        file.check_room(min(count, file.size))
     content = bytearray()
+    checked = 0
     while len(content) < count and (piece := stream.read(min(_PIECE, count - len(content)))):
+        if len(content) >= checked:
+            file.check_room(min(CHECKED, count - len(content)))
+            checked += CHECKED
         content += piece
     return content

@@ -67,7 +67,7 @@ def read_idx(path: StrPath) -> NDArray[np.uint8]:
             there = file.size * _DEFLATE_LIMIT if file.packed else file.size - 4 - 4 * axes
             if there < count or (there > count and not file.packed):
                 raise _wrong_length(file, shape, ("at most " if file.packed else "") + f"{there:,}")
-        values = read_all(file, count)
+        values = read_all(file, count, file)
         # Reading past the end also makes gzip compare its checksum.
         if len(values) < count or file.read(1):
             raise _wrong_length(file, shape, "more" if len(values) == count else f"{len(values):,}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastconv import room
 from fastconv.data.dataset import Dataset
 from fastconv.data.errors import DataError, reason
 from fastconv.data.files import StrPath
@@ -56,7 +57,13 @@ def read_images(folder: StrPath, *, size: tuple[int, int] | None = None, channel
     if channels not in (None, 1, 3):
         raise DataError(f"read_images: {folder}: expected channels 1 or 3, got {channels!r}")
     with warnings.catch_warnings(action="ignore"):  # Pillow's, of odd files that it reads all the same
-        opened = [_open(file) for file in files]
+        first = _open(files[0])
+        width, height = first.size if size is None else (size[1], size[0])
+        # The files' pixels where they are of one size, one array each, and all of them together.
+        pixels = (2 + (size is None)) * len(files) * len(first.getbands()) * height * width
+        what = f"{len(files):,} images of {width}x{height}"
+        room.check(f"read_images: {folder}", {what: pixels}, "name a smaller size (--size), or take fewer images")
+        opened = [first, *map(_open, files[1:])]
         grey = channels == 1 or (channels is None and all(image.mode in _GREY for image in opened))
         arrays = [_pixels(image, size, 1 if grey else 3) for image in opened]
     for file, array in zip(files, arrays, strict=True):

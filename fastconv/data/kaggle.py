@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fastconv.data.dataset import Dataset
 from fastconv.data.errors import DataError, shown
-from fastconv.data.files import InputFile, StrPath
+from fastconv.data.files import CHECKED, InputFile, StrPath
 
 _BLOCK = 1 << 19
 _LONGEST_LINE = 1 << 24
@@ -57,7 +57,7 @@ def read_csv(path: StrPath, *, labels: bool | None = None) -> Dataset:
         header = _header(file, line_1, labels)
 
         # A bytearray grows in place: no second copy of the images at the end, as joined chunks would need.
-        pixels = bytearray()
+        pixels, checked = bytearray(), CHECKED
         label_blocks: list[NDArray[np.uint8]] = []
         line = 2
         for block in _with_first(first[len(line_1) :], blocks):
@@ -65,6 +65,9 @@ def read_csv(path: StrPath, *, labels: bool | None = None) -> Dataset:
             if values is None:
                 raise _diagnosis(file, block, line, header)
             line += len(values)
+            if len(pixels) >= checked:
+                file.check_room(CHECKED)
+                checked += CHECKED
             pixels += values[:, header.has_label :].tobytes()
             label_blocks.append(values[:, 0].copy())
 

@@ -93,7 +93,7 @@ def _read_array(file: InputFile, archive: zipfile.ZipFile, name: str) -> NDArray
             f"array {name}: expected images, got {member.compress_size:,} bytes that unpack to {member.file_size:,}"
         )
     with archive.open(member) as stream:
-        content = read_all(stream, member.file_size)
+        content = read_all(stream, member.file_size, file)
         if len(content) < member.file_size or stream.read(1):  # reading past the end compares the checksum
             raise file.error(f"array {name}: expected {member.file_size:,} bytes, got {len(content):,}; save it again")
     start = io.BytesIO(content[: _LONGEST_HEADER + 12])

@@ -5,14 +5,15 @@ A layer of your own is the same four: ``plan`` checks a shape and prepares memor
 """
 
 from collections.abc import Iterator
+from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from fastconv import blocks, init
+from fastconv import blocks, init, room
 from fastconv.blocks import Blocks
 from fastconv.shapes import Shape, ShapeError
-from fastconv_kernels import memory
+from fastconv_kernels import limits, memory
 from fastconv_kernels.bias import sum_shares
 from fastconv_kernels.many import Many
 from fastconv_kernels.pieces import Spread
@@ -45,12 +46,23 @@ class Parameter:
         self.entropy: tuple[int, ...] = (0,)
         self._initializer = initializer
         self._value: np.ndarray | None = None
-        self._grad = np.zeros(shape, dtype)
+        try:
+            self._grad = np.zeros(shape, dtype)
+        except MemoryError:
+            needs = {f"the gradient of a parameter of shape {shape}": float(self.size * self.dtype.itemsize)}
+            raise room.NoRoomError(
+                room.refusal("Parameter", needs, "take a smaller layer", limits.free_memory())
+            ) from None
 
     @property
     def value(self) -> np.ndarray:
         """The array itself; assigning copies into it."""
         if self._value is None:
+            room.check(
+                f"parameter {self.name or 'unnamed'}",
+                {f"values of shape {self.shape}, drawn in float64": float(self.size * (8 + self.dtype.itemsize))},
+                "take a smaller layer",
+            )
             rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(self.entropy)))
             self._value = np.ascontiguousarray(self._initializer(rng, self.shape), self.dtype)
         return self._value
@@ -79,9 +91,14 @@ class Parameter:
         return array
 
     @property
+    def is_drawn(self) -> bool:
+        """Whether the value was read or set before."""
+        return self._value is not None
+
+    @property
     def size(self) -> int:
         """The number of values."""
-        return int(np.prod(self.shape))
+        return prod(self.shape)
 
     def seed(self, *entropy: int) -> None:
         """Draw from this seed if the value was not read or set yet."""
@@ -326,15 +343,26 @@ class Layer:
     _last: tuple[Shape, Workspace, Blocks] | None = None
 
     def output_shape(self, shape: Shape) -> Shape:
-        """Return the output's shape for an input's, both with the batch axis; raises ShapeError if it does not fit."""
-        try:
-            # One image is enough to ask, and costs no memory.
-            out = self.plan((1, *shape[1:]), Workspace(self.dtype))
-        except ShapeError:
-            self.plan(shape, Workspace(self.dtype))  # says it with the shape that came
-            raise
-        except MemoryError:
-            raise MemoryError(f"{type(self).__name__}: no memory for an image of shape {shape[1:]}") from None
+        """Return the output's shape for an input's, both with the batch axis.
+
+        Raises
+        ------
+        ShapeError
+            If the layer cannot take such an input.
+        NoRoomError
+            If there is no memory for one image.
+        """
+        with memory.counted() as asked:
+            try:
+                # One image is enough to ask, and costs no memory.
+                out = self.plan((1, *shape[1:]), Workspace(self.dtype))
+            except ShapeError:
+                self.plan(shape, Workspace(self.dtype))  # says it with the shape that came
+                raise
+            except MemoryError:
+                needs = {f"a part of what one image of shape {shape[1:]} takes": float(sum(asked))}
+                remedy, free = "take smaller images, or a smaller model", limits.free_memory()
+                raise room.NoRoomError(room.refusal(type(self).__name__, needs, remedy, free)) from None
         return (shape[0], *out[1:])
 
     def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:

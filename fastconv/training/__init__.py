@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from fastconv.training.callbacks import KeepBest as KeepBest
     from fastconv.training.callbacks import TimeBudget as TimeBudget
     from fastconv.training.checkpoint import Checkpoint as Checkpoint
+    from fastconv.training.errors import NotFiniteError as NotFiniteError
     from fastconv.training.errors import TrainingError as TrainingError
     from fastconv.training.evaluation import evaluate as evaluate
     from fastconv.training.history import History as History
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "fastconv.training.callbacks": ("Callback", "EarlyStopping", "KeepBest", "TimeBudget"),
     "fastconv.training.checkpoint": ("Checkpoint",),
-    "fastconv.training.errors": ("TrainingError",),
+    "fastconv.training.errors": ("NotFiniteError", "TrainingError"),
     "fastconv.training.evaluation": ("evaluate",),
     "fastconv.training.loop": ("fit",),
     "fastconv.training.history": ("History",),

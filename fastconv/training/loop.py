@@ -1,15 +1,13 @@
 """The training loop."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from os import PathLike
 from time import perf_counter
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastconv import optim, schedules
-from fastconv.augment import Augment, Augmentation, Packing, chosen
+from fastconv.augment import Augment, Augmentation, chosen
 from fastconv.augment.options import check_pixels
 from fastconv.averaging import EMA
 from fastconv.data import permutation
@@ -19,10 +17,11 @@ from fastconv.schedules import ReduceOnPlateau, Schedule
 from fastconv.sequential import Sequential
 from fastconv.training.callbacks import Callback, Run
 from fastconv.training.checkpoint import Checkpoint, Keeper, Totals, plan_of
-from fastconv.training.checks import Given, check_options, checked_data, checked_loss
-from fastconv.training.errors import TrainingError
+from fastconv.training.checks import check_options, checked_data, checked_loss
 from fastconv.training.evaluation import measure
+from fastconv.training.guard import Batch, Guard
 from fastconv.training.history import History, Record
+from fastconv.training.room_for import check_room
 from fastconv.training.step import checked_step
 
 
@@ -100,8 +99,12 @@ def fit(
         If the checkpoint to go on from is damaged.
     OSError
         If a checkpoint cannot be written or read; the one before is still there.
-    TrainingError
-        If the loss, or with ``clip_norm`` the gradients' norm, is not finite; the weights are those before that step.
+    NoRoomError
+        If there is not enough memory; nothing was trained then.
+    NotFiniteError
+        If a loss, a weight, or with ``clip_norm`` the gradients' norm, is not finite.  The message says where the first
+        such number is; the weights are those before that step, or those of the epoch's beginning if they are not finite
+        any more.
     """
     check_options(epochs, batch_size, seed)
     loss = checked_loss(loss, model)
@@ -114,6 +117,8 @@ def fit(
     augmentation = options and Augmentation(options, check_pixels("fit", given.x).shape[1:], train, seed)
 
     n = train.shape[0]
+    measured_images = 0 if held_out is None else held_out.shape[0]
+    check_room("fit", model, given.x.shape[1:], n, measured_images, batch_size, optimizer, ema, model.is_planned)
     batches = -(-n // batch_size)
     run = Run(model, optimizer, epochs, batches, n, validated=held_out is not None, ema=ema)
     watchers = [*callbacks, *([_Lines()] if verbose else [])]
@@ -130,6 +135,7 @@ def fit(
         totals = keeper.begin(resume)
     if ema is not None:
         ema.begin(model)
+    guard = Guard(run)
     for watcher in watchers:
         watcher.on_train_begin(run)
 
@@ -137,10 +143,12 @@ def fit(
         run.epoch += 1
         if totals is None:
             totals, run.batch = Totals(), 0
+        guard.remember()
         for watcher in watchers:
             watcher.on_epoch_begin(run)
         order = train[permutation(n, seed, run.epoch)]
         packing = augmentation and augmentation.of_epoch(run.epoch)
+        batch, rate = Batch(given.x, order[:batch_size], packing), optimizer.lr * totals.factor
         began = perf_counter() - totals.seconds
         for start in range(run.batch * batch_size, n, batch_size):
             index = order[start : start + batch_size]
@@ -148,22 +156,28 @@ def fit(
             for watcher in watchers:
                 watcher.on_batch_begin(run)
             totals.factor = schedule(run.progress)
-            _batch(run, loss, given, index, packing, totals)
+            batch, rate = Batch(given.x, index, packing), optimizer.lr * totals.factor
+            _train_on(batch, run, loss, given.target, totals, guard)
             for watcher in watchers:
                 watcher.on_batch_end(run)
             totals.seconds = perf_counter() - began
             if run.stop or run.finish:
                 break
             if keeper is not None and run.batch < batches and keeper.is_due(epoch_ended=False):
+                guard.check(batch, rate)
                 keeper.write(totals)
+        guard.check(batch, rate)
         if run.stop and (run.batch < batches or held_out is not None):
             break
-        with nullcontext() if ema is None else ema.applied():
+        with guard.measuring(ema):
             measured = (None, None)
             if held_out is not None:
                 measured = measure(model, loss, given.x_val, held_out, given.target_val, wanted=lambda: not run.stop)
             if measured is None:
                 break
+            if measured[0] is not None and not np.isfinite(measured[0]) and held_out is not None:
+                what = f"the validation loss is {measured[0]} after"
+                guard.stop(what, run.batch, Batch(given.x_val, held_out, training=False), rate)
             run.seconds += totals.seconds
             record = Record(
                 epoch=run.epoch,
@@ -192,23 +206,18 @@ def fit(
     return run.history
 
 
-def _batch(
-    run: Run, loss: Loss, given: Given, index: NDArray[np.int64], packing: Packing | None, totals: Totals
-) -> None:
-    """Train on the images of ``index`` and add what came of it to ``run`` and ``totals``."""
+def _train_on(batch: Batch, run: Run, loss: Loss, target: np.ndarray, totals: Totals, guard: Guard) -> None:
+    """Take one step, and add what came of it to ``run`` and ``totals``."""
     model, optimizer, factor = run.model, run.optimizer, totals.factor
-    wanted = given.target[index]
+    x, index, packing, _ = batch
+    wanted = target[index]
     if packing and packing.mixes:
-        shape = model.output_shape((index.shape[0], *given.x.shape[1:]))
-        wanted = loss.check_target(packing.targets(given.target, index, shape[1], model.dtype), shape)
-    result = checked_step(model, loss, optimizer, given.x, index, wanted, factor, packing)
+        shape = model.output_shape((index.shape[0], *x.shape[1:]))
+        wanted = loss.check_target(packing.targets(target, index, shape[1], model.dtype), shape)
+    result = checked_step(model, loss, optimizer, x, index, wanted, factor, packing)
     for what, number in (("loss", result.value), ("gradients' norm", optimizer.norm)):
         if not np.isfinite(number):
-            raise TrainingError(
-                f"fit: the {what} is {number} in epoch {run.epoch}, batch {run.batch + 1} of {run.batches}, at "
-                f"learning rate {optimizer.lr * factor:g}; the weights are those before this batch. "
-                "A smaller learning rate usually helps"
-            )
+            guard.stop(f"the {what} is {number} in", run.batch + 1, batch, optimizer.lr * factor)
     if run.ema is not None:
         run.ema.update()
     run.batch += 1

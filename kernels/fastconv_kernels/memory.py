@@ -5,6 +5,9 @@ convolution that costs 5 to 10 per cent, on a 1x1 convolution, which waits for m
 """
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import prod
 
 import numpy as np
 
@@ -16,13 +19,30 @@ CACHE_LINE = 64
 def empty(shape, dtype):
     """Return an uninitialised array whose first element starts a cache line."""
     dtype = np.dtype(dtype)
-    size = int(np.prod(shape)) * dtype.itemsize
+    size = prod(shape) * dtype.itemsize
+    asked = getattr(_of_this_thread, "asked", None)
+    if asked is not None:
+        asked.append(size)
     raw = np.empty(size + CACHE_LINE, np.uint8)
     start = -raw.ctypes.data % CACHE_LINE
     return raw[start : start + size].view(dtype).reshape(shape)
 
 
 _of_this_thread = threading.local()
+
+
+@contextmanager
+def counted() -> Iterator[list[int]]:
+    """Give a list to which, inside the ``with``, the bytes of each ``empty`` of the calling Python thread are added.
+
+    They are added before they are asked for: what there was no memory for is the last of them.
+    """
+    outer, asked = getattr(_of_this_thread, "asked", None), []
+    _of_this_thread.asked = asked
+    try:
+        yield asked
+    finally:
+        _of_this_thread.asked = outer
 
 
 def scratch(shape, dtype):

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import wraps
-from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
@@ -25,40 +24,13 @@ from numba.np.ufunc import parallel as numba_pool
 
 from fastconv_kernels.cache import KernelCache, symbol
 from fastconv_kernels.crew import call_crew
+from fastconv_kernels.limits import usable_cores
 from fastconv_kernels.uninterrupted import uninterrupted
 
 INTERPRETED = bool(config.DISABLE_JIT)
 
 
-# ------------------------------------------------------------------------------------------------------ how many cores
-
-
-def _cgroup_cores(root="/"):
-    """Cores that the container's CPU quota allows, or None; Numba looks at the machine only."""
-    try:
-        quota, period = (Path(root) / "sys/fs/cgroup/cpu.max").read_text().split()[:2]
-    except (OSError, ValueError):
-        try:
-            quota = (Path(root) / "sys/fs/cgroup/cpu/cpu.cfs_quota_us").read_text()
-            period = (Path(root) / "sys/fs/cgroup/cpu/cpu.cfs_period_us").read_text()
-        except OSError:
-            return None
-    try:
-        cores = int(quota) / int(period)
-    except (ValueError, ZeroDivisionError):  # "max": no quota
-        return None
-    return max(1, round(cores)) if cores > 0 else None
-
-
-def usable_cores(root="/"):
-    """Cores this process may use: its affinity, capped by the container's quota and by the thread variables."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    caps = [_cgroup_cores(root)]
-    for name in ("FASTCONV_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS"):
-        value = os.environ.get(name, "").split(",")[0].strip()
-        caps.append(int(value) if value.isdecimal() and int(value) > 0 else None)
-    return min([cores, *(cap for cap in caps if cap is not None)])
-
+# ---------------------------------------------------------------------------------------------------- how many threads
 
 _MOST = 256
 _threads = min(usable_cores(), config.NUMBA_NUM_THREADS)

@@ -1,0 +1,119 @@
+"""A process with limits: ``python -m benchmarks.reliability.limited LIMITS WHAT ...``.
+
+LIMITS is JSON: ``root``, where /proc and /sys are to be read; ``group``, a control group to enter; ``cores`` to be
+bound to; ``space``, bytes of address space beyond what there is when work begins.  WHAT is ``fastconv`` with words for
+it, ``fit`` or ``predict`` with a number of images in a batch, or ``footprint``, which says what was estimated and what
+was taken.
+"""
+
+import json
+import os
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+_MB = 2**20
+
+
+def _enter(limits: dict[str, Any]) -> None:
+    if "group" in limits:
+        (Path(limits["group"]) / "cgroup.procs").write_text(str(os.getpid()))
+    if "cores" in limits:
+        os.sched_setaffinity(0, limits["cores"])
+
+
+def _space(limits: dict[str, Any]) -> None:
+    if "space" in limits:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * resource.getpagesize() + limits["space"]
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def _command(limits: dict[str, Any], words: list[str]) -> int:
+    from fastconv import cli
+    from fastconv_kernels import runtime
+
+    _space(limits)
+    code = cli.main(words)
+    print(f"threads: {runtime.get_num_threads()}")
+    return code
+
+
+def _python(limits: dict[str, Any], what: str, batch: int) -> int:
+    """Fit or predict; the exit code is 2 if that is refused."""
+    import numpy as np
+
+    import fastconv as fc
+
+    model, x, y = fc.models.lenet5(), np.zeros((batch, 1, 28, 28), np.uint8), np.zeros(batch, np.int64)
+    _space(limits)
+    try:
+        if what == "fit":
+            model.fit(x, y, epochs=1, batch_size=batch, verbose=False)
+        else:
+            model.predict(x, batch_size=batch)
+    except fc.NoRoomError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def _resident(name: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return 1024 * int(line.split()[1])
+    raise ValueError(f"/proc/self/status: expected {name}")
+
+
+def _footprint(what: str, name: str, batch: int) -> None:
+    """Print what was estimated and what was taken, in bytes."""
+    import numpy as np
+
+    import fastconv as fc
+    from fastconv import footprint
+    from fastconv.training.evaluation import BATCH
+
+    def made() -> tuple[fc.Sequential, tuple[int, ...]]:
+        if name == "wide":
+            return fc.Sequential(fc.Flatten(), fc.Linear(784, 6000), fc.ReLU(), fc.Linear(6000, 10)), (1, 28, 28)
+        shape = (3, 32, 32) if name in ("resnet20", "mobilenet_small", "vgg_small") else (1, 28, 28)
+        return fc.models.create_for(name, shape, 10), shape
+
+    def images(n: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        return np.random.default_rng(0).integers(0, 256, (n, *shape), dtype=np.uint8), np.arange(n) % 10
+
+    model, shape = made()
+    made()[0].fit(*images(80, shape), epochs=1, batch_size=32, validation_split=0.2, optimizer="adam", verbose=False)
+    x, y = images(batch, shape)
+    held_out = images(BATCH, shape)
+    Path("/proc/self/clear_refs").write_text("5")  # the highest so far is forgotten
+    before = _resident("VmRSS")
+    if what == "fit":
+        adam = fc.Adam()
+        needs = footprint.of_training(model, shape, batch, BATCH, batch, BATCH, adam.slots + 1)
+        model.fit(x, y, epochs=1, batch_size=batch, optimizer=adam, validation_data=held_out, verbose=False)
+    else:
+        needs = {"all": footprint.of_batch(model, (batch, *shape)).forward + footprint.of_weights(model)}
+        model.predict(x, batch_size=batch)
+    print(json.dumps([sum(needs.values()), _resident("VmHWM") - before]))
+
+
+def main() -> int:
+    """Do what the command line says."""
+    limits, what, *words = json.loads(sys.argv[1]), *sys.argv[2:]
+    _enter(limits)
+    if "root" in limits:
+        from fastconv_kernels import limits as known
+
+        known.ROOT = Path(limits["root"])
+    if what == "fastconv":
+        return _command(limits, words)
+    if what == "footprint":
+        _footprint(words[0], words[1], int(words[2]))
+        return 0
+    return _python(limits, what, int(words[0]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
