@@ -375,6 +375,33 @@ def test_a_fork_waits_for_the_compiler():
     assert succeed(PRELUDE + FORK + dedent(code), timeout=60) == "0"
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+def test_a_fork_waits_for_another_thread_that_imports(tmp_path):
+    """A child would wait for ever for a module whose import it interrupted; one that imports itself may fork."""
+    (tmp_path / "slow.py").write_text("import entered, threading; threading.Event().wait(0.3); value = 3")
+    (tmp_path / "entered.py").write_text("import threading; event = threading.Event()")
+    (tmp_path / "forks.py").write_text("import __main__; status = __main__.forked(__main__.work)")
+    code = f"""
+    sys.path.insert(0, {str(tmp_path)!r})
+    import entered
+    def imports():
+        entered.event.set()
+        import slow
+    thread = threading.Thread(target=imports)
+    thread.start()
+    entered.event.wait()
+    threading.Event().wait(0.1)
+    def child():
+        import slow
+        assert slow.value == 3
+    print(forked(child))
+    thread.join()
+    import forks
+    print(forks.status)
+    """
+    assert succeed(PRELUDE + FORK + dedent(code), timeout=60).split() == ["0", "0"]
+
+
 @pytest.mark.skipif(not HAS_TBB or not hasattr(os, "fork"), reason="no tbb, or no fork")
 def test_under_tbb_a_child_of_several_threads_is_alone():
     code = """

@@ -9,6 +9,7 @@ import ctypes
 import importlib.metadata
 import os
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import wraps
@@ -24,6 +25,7 @@ from numba.np.ufunc import parallel as numba_pool
 
 from fastconv_kernels.cache import KernelCache, symbol
 from fastconv_kernels.crew import call_crew
+from fastconv_kernels.importing import others_import
 from fastconv_kernels.limits import usable_cores
 from fastconv_kernels.uninterrupted import uninterrupted
 
@@ -142,6 +144,8 @@ _forking = threading.RLock()
 _turns = WeakSet()
 _held = []
 _launchers = 0
+_TRIES, _PAUSE = 1000, 0.005
+"""How often a fork waits, and how many seconds, for imports of other threads."""
 
 
 class _Own(threading.local):
@@ -159,7 +163,17 @@ _own = None
 
 
 def _before_fork():
-    """Wait until other threads' launches are over, with what they compile, and let none begin."""
+    """Wait until no other thread launches, compiles or imports, and let none begin to."""
+    for _ in range(_TRIES):
+        _hold_all()
+        if not others_import():
+            return
+        _after_fork()
+        time.sleep(_PAUSE)
+    _hold_all()  # perhaps the import waits for this thread, which forks in the middle of another
+
+
+def _hold_all():
     global _unready
     _hold(_forking)
     _hold(_start)

@@ -15,7 +15,6 @@ from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import product
 from multiprocessing.pool import ThreadPool
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,6 @@ import numpy as np
 import fastconv as fc
 from benchmarks.reliability import jobs
 from benchmarks.reliability.promise import Outcome, Promise
-from fastconv_kernels import runtime
 
 _STARTS = ("fork", "spawn", "forkserver")
 _MODELS = (0, 1)  # numbers of the jobs that are done in other processes
@@ -39,7 +37,6 @@ def measure(seed: int, cases: int) -> Outcome:
     if importlib.util.find_spec("joblib") is None:
         ways = [way for way in ways if not way.startswith("joblib")]
         notes.append("joblib, which is not installed")
-    notes.append("a fork while another thread imports a module: Python's own locks of modules do not survive it")
     notes.append("a fork while another library's OpenMP or tbb threads are at work")
     everything = list(product(ways, ("before", "after"), jobs.layers()))
     order = np.random.default_rng(seed).permutation(len(everything))
@@ -332,19 +329,8 @@ for _backend in ("loky", "threading", "multiprocessing"):
     _WAYS[f"joblib {_backend}"] = lambda seed, backend=_backend: _joblib(backend)
 
 
-def _import_all() -> None:
-    """Import what jobs use, since a fork while another thread imports is not among what is promised."""
-    for file in (*Path(fc.__file__).parent.glob("layers/*.py"), *Path(runtime.__file__).parent.glob("*.py")):
-        importlib.import_module(
-            f"{'fastconv.layers' if file.parent.name == 'layers' else 'fastconv_kernels'}.{file.stem}"
-        )
-    importlib.import_module("fastconv.training.loop")
-    jobs.digits()
-
-
 def _main(way: str, when: str, seed: int) -> None:
     fc.set_num_threads(2)
-    _import_all()
     if when == "after":
         jobs.digest(0)
     said = _WAYS[way](seed)
@@ -356,7 +342,7 @@ def _main(way: str, when: str, seed: int) -> None:
 
 PROMISE = Promise(
     "A process started in any way works, or says why not",
-    "os.fork, also in a fork, and while other threads compute, compile, ask or train the model in question; "
+    "os.fork, also in a fork, and while other threads import, compute, compile, ask or train the model in question; "
     "multiprocessing and concurrent.futures by fork, spawn and forkserver; joblib; pools that load images while their "
     "parent trains; a model that is sent. Before and after kernels ran, under each thread layer. Children and parent "
     "give the same bits, or an error that names the remedy; none hangs or ends by a signal",
