@@ -93,8 +93,8 @@ def test_small_shapes_meet_every_line_of_every_kernel_and_twin():
 
     missing = []
     for file in sorted(folder.glob("*.py")):
-        if file.name in ("runtime.py", "cache.py", "tilesize.py"):
-            continue
+        if file.name in ("runtime.py", "cache.py", "tilesize.py", "importing.py", "limits.py", "uninterrupted.py"):
+            continue  # no kernels: what runs them, or chooses among them
         tree = ast.parse(file.read_text())
         lowerings = [f for f in functions(tree) if any("compiled_as" in ast.unparse(d) for d in f.decorator_list)]
         skipped = {line for f in lowerings for line in range(f.lineno, f.end_lineno + 1)}

@@ -6,6 +6,7 @@ it, ``fit`` or ``predict`` with a number of images in a batch, or ``footprint``,
 was taken.
 """
 
+import atexit
 import json
 import os
 import resource
@@ -38,6 +39,11 @@ def _command(limits: dict[str, Any], words: list[str]) -> int:
     code = cli.main(words)
     print(f"threads: {runtime.get_num_threads()}")
     return code
+
+
+def _say_peak() -> None:
+    """Print what was taken; the parent would count what it has itself, which a new process inherits for a moment."""
+    print(f"peak: {_resident('VmHWM')}")
 
 
 def _python(limits: dict[str, Any], what: str, batch: int) -> int:
@@ -107,6 +113,7 @@ def main() -> int:
         from fastconv_kernels import limits as known
 
         known.ROOT = Path(limits["root"])
+    atexit.register(_say_peak)
     if what == "fastconv":
         return _command(limits, words)
     if what == "footprint":

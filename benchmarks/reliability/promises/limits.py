@@ -89,9 +89,9 @@ def _run(limited: dict[str, Any], words: Sequence[str], cwd: Path, changes: dict
             stdout=file,
             stderr=subprocess.STDOUT,
         )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    return _Told(process.returncode, said.read_text(), 1024 * usage.ru_maxrss)
+        process.wait()
+    told, *peak = re.split(r"^peak: (\d+)$", said.read_text(), maxsplit=1, flags=re.MULTILINE)
+    return _Told(process.returncode, told, int(peak[0]) if peak else 0)
 
 
 # --------------------------------------------------------------------------------------------------------------- cores
