@@ -30,7 +30,6 @@ from fastconv_kernels import (
     linear,
     loss,
     many,
-    normpool,
     optim,
     padding,
     pieces,
@@ -432,20 +431,6 @@ def test_batch_norm(n, channels, pixels, dtype):
     how = *line, True, True, *sums
     check(batchnorm.batch_norm_backward, dy, x, x[:0], n, *how, y, writes=(10, 11, 12))
     check(batchnorm.batch_norm_backward, dy, x, y, n, *how, y.copy(), writes=(0, 10, 11, 12), overwrites=(10, 11, 12))
-
-
-@each_float
-@pytest.mark.parametrize(("n", "channels", "size", "window"), [(1, 1, (2, 2), (2, 2)), (17, 2, (5, 4), (2, 3))])
-def test_norm_pool(n, channels, size, window, dtype):
-    x = drawn(blocks_of(n), channels, size[0] * size[1], LANES, dtype=dtype)
-    out = size[0] // window[0], size[1] // window[1]
-    dy, y, place = (drawn(blocks_of(n), channels, *out, LANES, dtype=dtype) for _ in range(3))
-    line = [drawn(channels, dtype=dtype) for _ in range(3)]
-    found = [np.zeros(channels), np.zeros(channels), np.zeros(channels, dtype), np.zeros(channels, dtype)]
-    how = size[1], n, *line[:2], 1e-5
-    check(normpool.forward(*window), x, *how, *found, y, place, writes=(6, 7, 8, 9, 10, 11))
-    into = np.zeros(channels, dtype), np.zeros(channels, dtype), np.zeros_like(x)
-    check(normpool.backward(*window), dy, x, size[1], n, y, place, *line, *into, writes=(9, 10, 11))
 
 
 @each_float

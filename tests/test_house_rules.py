@@ -201,7 +201,6 @@ CONVOLUTIONS = {"conv2d", "depthwise", "pointwise", "winograd", "winograd_filter
 KERNEL_ARROWS = {
     "convolution": CONVOLUTIONS | {"pieces"},
     "depthwise": {"conv2d"},
-    "normpool": {"batchnorm"},
     "pointwise": {"conv2d"},
 }
 
@@ -371,7 +370,7 @@ def test_equations_that_are_cited_exist(path):
 
 OPERATIONS = [
     "activation", "adaptive", "augment", "batchnorm", "bias", "branches", "conv2d", "depthwise", "elementwise",
-    "groupnorm", "linear", "loss", "normpool", "optim", "padding", "pointwise", "pool2d", "resample", "winograd",
+    "groupnorm", "linear", "loss", "optim", "padding", "pointwise", "pool2d", "resample", "winograd",
     "winograd_filter",
 ]  # fmt: skip
 

@@ -60,33 +60,6 @@ def _sums(x, b, c, middle, real):
     return np.float64(lane_total(first_lanes(rest, real))), np.float64(lane_total(first_lanes(squares, real)))
 
 
-@kernel(parallel=False)
-def statistics(x, n, c):
-    """Return equation (34) of channel c, by (68)."""
-    count, center, spread = 0.0, 0.0, 0.0
-    for b in range(x.shape[0]):
-        real = min(LANES, n - b * LANES)
-        here = np.float64(real) * x.shape[2]
-        if b == 0:
-            center = _sums(x, b, c, x.dtype.type(0), real)[0] / here
-        middle = x.dtype.type(center)
-        rest, squares = _sums(x, b, c, middle, real)
-        off = rest / here
-        delta, both = np.float64(middle) + off - center, count + here
-        spread += squares - here * off * off + delta * delta * count * here / both
-        center += delta * here / both
-        count = both
-    return center, max(spread, 0.0) / count
-
-
-@kernel(parallel=False)
-def line(c, mean, var, gamma, beta, eps, scale, shift):
-    """Write number c of what makes equation (35) x * scale + shift."""
-    slope = 1 / np.sqrt(var[c] + eps) * np.float64(gamma[c])
-    scale[c] = slope
-    shift[c] = np.float64(beta[c]) - mean[c] * slope
-
-
 @kernel()
 def batch_norm_forward(crew, x, n, gamma, beta, eps, addend, relu, mean, var, scale, shift, y):
     """Write equation (34) by (68), and into ``y`` (35), plus ``addend``, and max(0, that) if ``relu``.
@@ -115,8 +88,24 @@ def batch_norm_forward(crew, x, n, gamma, beta, eps, addend, relu, mean, var, sc
     B, C, S, _ = x.shape
     adds = addend.shape[0] > 0
     for c in prange(crew, C):
-        mean[c], var[c] = statistics(x, n, c)
-        line(c, mean, var, gamma, beta, eps, scale, shift)
+        count, center, spread = 0.0, 0.0, 0.0
+        for b in range(B):
+            real = min(LANES, n - b * LANES)
+            here = np.float64(real) * S
+            if b == 0:
+                center = _sums(x, b, c, x.dtype.type(0), real)[0] / here
+            middle = x.dtype.type(center)
+            rest, squares = _sums(x, b, c, middle, real)
+            off = rest / here
+            delta, both = np.float64(middle) + off - center, count + here
+            spread += squares - here * off * off + delta * delta * count * here / both
+            center += delta * here / both
+            count = both
+        mean[c] = center
+        var[c] = max(spread, 0.0) / count
+        slope = 1 / np.sqrt(var[c] + eps) * np.float64(gamma[c])
+        scale[c] = slope
+        shift[c] = np.float64(beta[c]) - center * slope
         factor, add = full(x, scale[c], 1, 1), full(x, shift[c], 1, 1)
         for back in range(B):
             b = B - 1 - back
