@@ -11,6 +11,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+# Here, since Ctrl-C in the middle of an import may leave Python's lock of imports held, and every other thread waiting.
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
 ROOT = Path("/")
 """Where ``/proc`` and ``/sys`` are."""
 
@@ -108,9 +114,7 @@ def _of_groups(root: Path) -> Iterator[Limit]:
 
 
 def _of_process(root: Path) -> Iterator[Limit]:
-    try:
-        import resource
-    except ImportError:  # Windows
+    if resource is None:
         return
     used = _table(root / "proc/self/status", 1024)
     for name, limit, counted in (
