@@ -45,7 +45,9 @@ def measure(seed: int, cases: int) -> Outcome:
         f"{calls:,} calls, {errors:,} errors, {deaths} threads that died, {interrupts} interrupts: {len(failures)} "
         f"aborts, hangs or other bits; p99 of a call to a model that {_THREADS} threads share: {', '.join(latencies)}"
     )
-    return Outcome(figure, failures)
+    return Outcome(
+        figure, failures, ["Ctrl-C in the middle of an import, which may leave Python's lock of imports held"]
+    )
 
 
 # ------------------------------------------------------------------------------------------------------- in the child
@@ -64,14 +66,20 @@ class _Crowd:
     # ---------------------------------------------------------------------------------------------- different models
 
     def different(self, calls: int) -> None:
-        """Do a job on each thread, from a cold start, while others disturb; then each again alone."""
+        """Do a job on each thread, first from a cold start, then while others disturb; then each again alone."""
         done: dict[int, str] = {}
 
-        def work(number: int) -> None:
-            done[number] = jobs.digest(number, calls // _THREADS)
+        def work(number: int, calls: int) -> None:
+            done[number] = jobs.digest(number, calls)
 
+        def start(calls: int) -> list[threading.Thread]:
+            return [self._start(lambda number=number: work(number, calls)) for number in range(_THREADS)]
+
+        for worker in start(1):
+            worker.join()
+        jobs.digest(_MAIN)
         with self._disturbed():
-            workers = [self._start(lambda number=number: work(number)) for number in range(_THREADS)]
+            workers = start(calls // _THREADS)
             mine = self._interrupted_until(lambda: not any(worker.is_alive() for worker in workers))
         self.calls += _THREADS * (calls // _THREADS)
 
