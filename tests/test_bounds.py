@@ -21,6 +21,8 @@ PLANTED = {
     "spread": ("store(spread(v, i, 2, 1), x, (0, 0), 0, 2, 1, 1, 1)", 59),
     "store": ("store(zeros(x, 1, 2), x, (0, i), 0, 1, 1, 1, 2)", 2),
     "store, rows": ("store(zeros(x, 2, 1), x, (i, 0), 0, 2, 1, 1, 1)", 1),
+    "store_within": ("store_within(vectors(x, (0, 0), 1, 1, 2), x, (i, 2), 1)", 2),
+    "store_within, before": ("store_within(vectors(x, (0, 0), 1, 1, 2), x, (0, 1 - i), 1)", 2),
     "store_lane_sums": ("store_lane_sums(zeros(x, 1, 2), w, (0, i), 0, 1, 1, 2)", 39),
     "store_columns": ("store_columns(zeros(x, 1, 2), w, 0, 16, 1, 2, 15 + i)", 26),
     "an index of Numba's": ("w[0, i] = 0", 40),
@@ -30,7 +32,7 @@ CODE = """
 import numpy as np
 from fastconv_kernels.crew import prange
 from fastconv_kernels.runtime import kernel
-from fastconv_kernels.tile import outer_fma, padded_vectors, spread, store, store_columns, store_lane_sums
+from fastconv_kernels.tile import outer_fma, padded_vectors, spread, store, store_columns, store_lane_sums, store_within
 from fastconv_kernels.tile import vectors, weights, zeros
 
 x, w, v = np.zeros((2, 3, 16)), np.zeros((4, 40)), np.zeros(60)

@@ -184,7 +184,7 @@ def test_winograd(case, dtype):
     filters, channels = geometry(case).weight[:2]
     k, patches = drawn(*geometry(case).weight, dtype=dtype), winograd._patches(y[2:4])
     for m, p in tiles(filters, patches):
-        packed = np.full((-(-filters // m), 16, channels + 1, m), SENTINEL, dtype)
+        packed = np.full((-(-filters // m), 36, channels + 1, m), SENTINEL, dtype)
         check(winograd.pack_filters, k, packed, False, writes=(1,), overwrites=())
         check(winograd.pack_filters, k.swapaxes(0, 1).copy(), packed, True, writes=(1,), overwrites=())
         winograd.pack_filters(k, packed, False)
@@ -192,7 +192,7 @@ def test_winograd(case, dtype):
         packed[:, :, channels] = np.nan
         arguments = drawn(*x, dtype=dtype), packed, drawn(filters, dtype=dtype), np.zeros(y, dtype)
         for together in {p, min(p + 1, patches), patches}:
-            scratch = np.zeros((get_num_threads(), 16, channels + filters + 1, together, LANES), dtype)
+            scratch = np.zeros((get_num_threads(), 36, channels + m + 1, together, LANES), dtype)
             how = geometry(case).padding, True, scratch
             check(winograd.forward(m, p), *arguments, *how, writes=(3,), scratch=6)
 
@@ -205,9 +205,9 @@ def test_winograd_filter(case, dtype):
     weight, patches = geometry(case).weight, winograd_filter._patches(geometry(case))
     filters, channels = (-(-count // 4) for count in weight[:2])
     for together in {1, min(3, patches), patches}:
-        elements = np.zeros((get_num_threads(), 4, filters + channels, together, 4 * LANES), dtype)
+        elements = np.zeros((get_num_threads(), 12, filters + channels, together, 4 * LANES), dtype)
         for groups in (1, x[0] * -(-patches // together)):
-            sums = np.zeros((groups, 16, filters, channels, LANES), dtype)
+            sums = np.zeros((groups, 36, filters, channels, LANES), dtype)
             arguments = drawn(*y, dtype=dtype), drawn(*x, dtype=dtype), sums, geometry(case).padding, elements
             check(winograd_filter.winograd_filter_products, *arguments, writes=(2,), scratch=4)
             given = drawn(*sums.shape, dtype=dtype)

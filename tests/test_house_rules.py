@@ -202,6 +202,7 @@ KERNEL_ARROWS = {
     "convolution": CONVOLUTIONS | {"pieces"},
     "depthwise": {"conv2d"},
     "pointwise": {"conv2d"},
+    "winograd_filter": {"winograd"},
 }
 
 

@@ -132,15 +132,15 @@ def test_how_fast_says_what_its_text_promises(executed):
     assert {row[0] for row in rows(notebook, "left-table")} >= {"arithmetic sets the floor", "memory sets the floor"}
 
     counts = {name: count for name, count, _ in rows(notebook, "winograd-count")}
-    assert counts == {"direct": f"{64 * 64 * 14 * 14 * 9:,}", "Winograd": f"{64 * 64 * 7 * 7 * 16:,}", "ratio": "2.25"}
+    assert counts == {"direct": f"{64 * 64 * 14 * 14 * 9:,}", "Winograd": f"{64 * 64 * 4 * 4 * 36:,}", "ratio": "3.06"}
     errors = [float(error) for _, _, error in rows(notebook, "winograd-count")]
-    assert 0 < max(errors[:2]) < 3e-6
+    assert 0 < max(errors[:2]) < 3e-5
 
     measured = "tiles lines winograd filters pointwise depthwise relu gate many threads".split()
     agree = {name: result for cell in measured for name, _, _, _, result in rows(notebook, cell)}
-    other_sums = {"Winograd, 64 to 64 channels", "ReLU's gradient inside pooling's"}
+    other_sums = {"Winograd, 64 to 64 channels": 3e-5, "ReLU's gradient inside pooling's": 1e-5}
     for name, result in agree.items():
-        assert (name in other_sums and float(result) < 1e-5) or result == "same bits", name
+        assert (name in other_sums and float(result) < other_sums[name]) or result == "same bits", name
     assert len(agree) == 13
 
     first, second = re.findall(r"\b[0-9a-f]{32}\b", texts(cells["threads"]))

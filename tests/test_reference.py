@@ -88,25 +88,25 @@ class TestConv2d:
 
     @pytest.mark.parametrize("seed", range(20))
     def test_winograds_patch_is_the_same_convolution(self, seed):
-        d, g = integers(4, 4, seed=seed), integers(3, 3, seed=seed + 100)
+        d, g = integers(6, 6, seed=seed), integers(3, 3, seed=seed + 100)
         ref = reference.conv2d(d[None, None], g[None, None])[0, 0]
         np.testing.assert_array_equal(reference.winograd_patch(d, g), ref)
-        d, g = normal(4, 4, seed=seed), normal(3, 3, seed=seed + 100)
+        d, g = normal(6, 6, seed=seed), normal(3, 3, seed=seed + 100)
         ref = reference.conv2d(d[None, None], g[None, None])[0, 0]
-        # 16 sums of a few numbers between 0 and 3 in size.
-        np.testing.assert_allclose(reference.winograd_patch(d, g), ref, rtol=0, atol=100 * np.finfo(float).eps)
+        # 36 sums of numbers of which some reach a hundred.
+        np.testing.assert_allclose(reference.winograd_patch(d, g), ref, rtol=0, atol=1000 * np.finfo(float).eps)
 
     def test_winograds_patch_written_out(self):
         """One pixel of the patch times one tap of the filter lands where it must, or nowhere."""
-        for p, q, u, v in np.ndindex(4, 4, 3, 3):
-            d, g, ref = np.zeros((4, 4)), np.zeros((3, 3)), np.zeros((2, 2))
+        for p, q, u, v in np.ndindex(6, 6, 3, 3):
+            d, g, ref = np.zeros((6, 6)), np.zeros((3, 3)), np.zeros((4, 4))
             d[p, q], g[u, v] = 3, 4
-            if 0 <= p - u < 2 and 0 <= q - v < 2:
+            if 0 <= p - u < 4 and 0 <= q - v < 4:
                 ref[p - u, q - v] = 12
             np.testing.assert_array_equal(reference.winograd_patch(d, g), ref)
 
-    def test_winograds_example_of_one_dimension(self):
-        """Two outputs of the example on docs/backprop.md by four multiplications, and the same in a row of patches."""
+    def test_winograds_two_outputs_of_one_dimension(self):
+        """Two outputs of the example on docs/backprop.md by four multiplications."""
         d, k = (4, 1, 5, 9), (2, 7, 1)
         m = (
             (d[0] - d[2]) * k[0],
@@ -116,30 +116,63 @@ class TestConv2d:
         )
         assert m == (-2, 30, -8, -8)
         assert (m[0] + m[1] + m[2], m[1] - m[2] - m[3]) == (20, 46)
-        patch, taps = np.zeros((4, 4)), np.zeros((3, 3))
+
+    def test_winograds_four_outputs_of_one_dimension(self):
+        """Four outputs of the example by six multiplications, and the same in a row of patches."""
+        d, k = (4, 1, 5, 9, 2, 6), (2, 7, 1)
+        m = (
+            (4 * d[0] - 5 * d[2] + d[4]) * k[0] * 3 / 4,
+            (d[3] + d[4] - 4 * d[1] - 4 * d[2]) * (k[0] + k[1] + k[2]) / -2,
+            (4 * d[1] - 4 * d[2] - d[3] + d[4]) * (k[0] - k[1] + k[2]) / -2,
+            (2 * d[3] + d[4] - 2 * d[1] - d[2]) * (k[0] + 2 * k[1] + 4 * k[2]) / 8,
+            (2 * d[1] - d[2] - 2 * d[3] + d[4]) * (k[0] - 2 * k[1] + 4 * k[2]) / 8,
+            (4 * d[1] - 5 * d[3] + d[5]) * k[2] * 3,
+        )
+        assert m == (-10.5, 65, -46, 32.5, 19, -105)
+        three_y = (
+            m[0] + m[1] + m[2] + m[3] + m[4],
+            m[1] - m[2] + 2 * m[3] - 2 * m[4],
+            m[1] + m[2] + 4 * m[3] + 4 * m[4],
+            m[1] - m[2] + 8 * m[3] - 8 * m[4] + m[5],
+        )
+        assert three_y == (60, 138, 225, 114)
+        patch, taps = np.zeros((6, 6)), np.zeros((3, 3))
         patch[0], taps[0] = d, k
-        np.testing.assert_array_equal(reference.winograd_patch(patch, taps), [[20, 46], [0, 0]])
+        comp = reference.winograd_patch(patch, taps)
+        np.testing.assert_array_equal(comp, [[20, 46, 75, 38], [0] * 4, [0] * 4, [0] * 4])
+
+    @pytest.mark.parametrize("t", [0, 1, -1, 2, -2])
+    def test_winograds_points(self, t):
+        """On pixels that are the powers of a point, the outputs are its powers times one number; docs/backprop.md."""
+        d, k = np.vander([t], 6, increasing=True), np.array([[2, 7, 1]])
+        ref = np.vander([t], 4, increasing=True) * (2 + 7 * t + t**2)
+        np.testing.assert_array_equal(reference.conv2d(d[None, None], k[None, None])[0, 0], ref)
+        patch, taps = np.zeros((6, 6)), np.zeros((3, 3))
+        patch[0], taps[0] = d, k
+        np.testing.assert_array_equal(reference.winograd_patch(patch, taps)[0], ref[0])
 
     def test_winograds_patches_tile_gradients_too(self):
         """dx is the same formula, on dy with flipped filters and what padding leaves of two pixels."""
-        x, k = integers(1, 1, 6, 4), integers(1, 1, 3, 3, seed=1)
+        x, k = integers(1, 1, 8, 5), integers(1, 1, 3, 3, seed=1)
         for padding in (0, 1, 2):
             y = reference.conv2d(x, k, None, 1, padding)
             for image, taps, beside, ref in (
                 (x, k, padding, y),
                 (y, k[..., ::-1, ::-1], 2 - padding, reference.conv2d_backward_input(y, k, x.shape, 1, padding)),
             ):
-                padded = np.pad(image[0, 0], beside)
-                comp = np.zeros(ref.shape[2:])
-                for i in range(0, ref.shape[2], 2):
-                    for j in range(0, ref.shape[3], 2):
-                        comp[i : i + 2, j : j + 2] = reference.winograd_patch(padded[i : i + 4, j : j + 4], taps[0, 0])
-                np.testing.assert_array_equal(comp, ref[0, 0])
+                height, width = ref.shape[2:]
+                # Three more on the far sides: the last patches may stick out, and their outputs there are thrown away.
+                padded, comp = np.pad(image[0, 0], (beside, beside + 3)), np.zeros((height + 3, width + 3))
+                for i in range(0, height, 4):
+                    for j in range(0, width, 4):
+                        patch = padded[i : i + 6, j : j + 6]
+                        comp[i : i + 4, j : j + 4] = reference.winograd_patch(patch, taps[0, 0])
+                np.testing.assert_array_equal(comp[:height, :width], ref[0, 0])
 
     @pytest.mark.parametrize("seed", range(20))
     def test_winograds_patch_of_a_filters_gradient_is_the_same_sum(self, seed):
-        for draw, tolerance in ((integers, 0), (normal, 100 * np.finfo(float).eps)):
-            d, dy, g = draw(4, 4, seed=seed), draw(2, 2, seed=seed + 100), draw(3, 3, seed=seed + 200)
+        for draw, tolerance in ((integers, 0), (normal, 1000 * np.finfo(float).eps)):
+            d, dy, g = draw(6, 6, seed=seed), draw(4, 4, seed=seed + 100), draw(3, 3, seed=seed + 200)
             comp = reference.winograd_patch_backward_filter(d, dy)
             ref = reference.conv2d_backward_filter(dy[None, None], d[None, None], (1, 1, 3, 3))[0, 0]
             np.testing.assert_allclose(comp, ref, rtol=0, atol=tolerance)
@@ -147,6 +180,30 @@ class TestConv2d:
             np.testing.assert_allclose(
                 np.sum(comp * g), np.sum(dy * reference.winograd_patch(d, g)), rtol=0, atol=10 * tolerance
             )
+
+    def test_winograds_gradient_to_a_filter_of_one_dimension(self):
+        """The gradient to three taps by six multiplications, as docs/backprop.md has it, and the same in a patch."""
+        d, e = (4, 1, 5, 9, 2, 6), (3, 2, 1, 1)
+        m = (
+            (4 * d[0] - 5 * d[2] + d[4]) * e[0],
+            (d[3] + d[4] - 4 * d[1] - 4 * d[2]) * (e[0] + e[1] + e[2] + e[3]),
+            (4 * d[1] - 4 * d[2] - d[3] + d[4]) * (e[0] - e[1] + e[2] - e[3]),
+            (2 * d[3] + d[4] - 2 * d[1] - d[2]) * (e[0] + 2 * e[1] + 4 * e[2] + 8 * e[3]),
+            (2 * d[1] - d[2] - 2 * d[3] + d[4]) * (e[0] - 2 * e[1] + 4 * e[2] - 8 * e[3]),
+            (4 * d[1] - 5 * d[3] + d[5]) * e[3],
+        )
+        assert m == (-21, -91, -23, 247, 95, -35)
+        three_dk = (
+            m[0] * 3 / 4 - (m[1] + m[2]) / 2 + (m[3] + m[4]) / 8,
+            (m[2] - m[1]) / 2 + (m[3] - m[4]) / 4,
+            (m[3] + m[4] - m[1] - m[2]) / 2 + 3 * m[5],
+        )
+        assert three_dk == (84, 72, 123)
+        dk = 4 * 3 + 1 * 2 + 5 * 1 + 9 * 1, 1 * 3 + 5 * 2 + 9 * 1 + 2 * 1, 5 * 3 + 9 * 2 + 2 * 1 + 6 * 1
+        assert dk == (28, 24, 41)
+        patch, dy = np.zeros((6, 6)), np.zeros((4, 4))
+        patch[0], dy[0] = d, e
+        np.testing.assert_array_equal(reference.winograd_patch_backward_filter(patch, dy)[0], dk)
 
     @pytest.mark.parametrize("case", CONVOLUTIONS)
     def test_gradients(self, case):

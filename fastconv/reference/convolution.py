@@ -233,34 +233,33 @@ def conv1d_backward(
 
 
 def winograd_patch(d: np.ndarray, g: np.ndarray) -> np.ndarray:
-    """Return the 2x2 outputs of a 3x3 filter on a patch of 4x4 pixels, by 16 multiplications, not 36: equation (31).
+    """Return the 4x4 outputs of a 3x3 filter on a patch of 6x6 pixels, by 36 multiplications, not 144: equation (31).
 
     Parameters
     ----------
-    d : float[4, 4]
+    d : float[6, 6]
         The patch.
     g : float[3, 3]
         The filter.
 
     Returns
     -------
-    float64[2, 2]
-        What `conv2d` returns for them.  The halves in ``G`` are exact, so small integers give exact results here too.
+    float64[4, 4]
+        What `conv2d` returns for them.  The eighths in ``G`` are exact, and so is a ninth of a multiple of nine: small
+        integers give exact results here too.
     """
-    Bt = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
-    G = np.array([[1, 0, 0], [1 / 2, 1 / 2, 1 / 2], [1 / 2, -1 / 2, 1 / 2], [0, 0, 1]])
-    At = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
-    return At @ ((G @ g @ G.T) * (Bt @ d @ Bt.T)) @ At.T
+    Bt, G, At = _winograd_matrices()
+    return At @ ((G @ g @ G.T) * (Bt @ d @ Bt.T)) @ At.T / 9
 
 
 def winograd_patch_backward_filter(d: np.ndarray, dy: np.ndarray) -> np.ndarray:
-    """Return what a patch of 4x4 pixels gives to the gradient of a 3x3 filter, by 16 multiplications: equation (39).
+    """Return what a patch of 6x6 pixels gives to the gradient of a 3x3 filter, by 36 multiplications: equation (39).
 
     Parameters
     ----------
-    d : float[4, 4]
+    d : float[6, 6]
         The patch.
-    dy : float[2, 2]
+    dy : float[4, 4]
         The gradient of its outputs.
 
     Returns
@@ -268,7 +267,22 @@ def winograd_patch_backward_filter(d: np.ndarray, dy: np.ndarray) -> np.ndarray:
     float64[3, 3]
         What `conv2d_backward_filter` returns for them; exact for small integers.
     """
-    Bt = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
-    G = np.array([[1, 0, 0], [1 / 2, 1 / 2, 1 / 2], [1 / 2, -1 / 2, 1 / 2], [0, 0, 1]])
-    At = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
-    return G.T @ ((At.T @ dy @ At) * (Bt @ d @ Bt.T)) @ G
+    Bt, G, At = _winograd_matrices()
+    return G.T @ ((At.T @ dy @ At) * (Bt @ d @ Bt.T)) @ G / 9
+
+
+def _winograd_matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return ``Bt``, ``G`` and ``At`` of equation (31), for the points 0, 1, -1, 2, -2 and infinity in this order."""
+    Bt = np.array(
+        [
+            [4, 0, -5, 0, 1, 0],
+            [0, -4, -4, 1, 1, 0],
+            [0, 4, -4, -1, 1, 0],
+            [0, -2, -1, 2, 1, 0],
+            [0, 2, -1, -2, 1, 0],
+            [0, 4, 0, -5, 0, 1],
+        ]
+    )
+    G = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 8
+    At = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])
+    return Bt, G, At

@@ -355,6 +355,8 @@ def backward_filter_rows(M, P):
 class Forward:
     """Equation (1) for one geometry: chooses the tile, holds the packed filters, calls the kernel."""
 
+    TOGETHER = 2  # of pieces.py
+
     def __init__(self, geometry):
         filters, channels, *taps = geometry.weight
         filters //= geometry.groups
@@ -371,6 +373,8 @@ class Forward:
 
 class BackwardInput:
     """Equation (3) for one geometry, as one forward convolution of dy for each pair of remainders (6)."""
+
+    TOGETHER = 2  # of pieces.py
 
     def __init__(self, geometry):
         filters, channels, *_ = geometry.weight

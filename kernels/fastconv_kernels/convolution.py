@@ -25,8 +25,9 @@ def _special(geometry):
 
 def stays_in_pieces(geometry, images):
     """Return how the output's images lie, a pieces.Spread, if they are better left in pieces; else None."""
-    alone = geometry.stride == (1, 1) and not _special(geometry)
-    return pieces.spread(images, geometry.output) if alone and pieces.pays(geometry, images, stays=True) else None
+    if geometry.stride != (1, 1) or _special(geometry) or not pieces.pays(geometry, images, stays=True):
+        return None
+    return pieces.spread(images, geometry.output, _forward_kernel(geometry).TOGETHER)
 
 
 def forward(geometry, images=LANES, source=None, stays=False):
@@ -37,9 +38,13 @@ def forward(geometry, images=LANES, source=None, stays=False):
     """
     if special := _special(geometry):
         return special.Forward(geometry)
-    make = winograd.Forward if winograd.pays(geometry, geometry.output) else conv2d.Forward
+    make = _forward_kernel(geometry)
     cut = source or stays or pieces.pays(geometry, images)
     return pieces.Forward(geometry, images, make, source, stays) if cut else make(geometry)
+
+
+def _forward_kernel(geometry):
+    return winograd.Forward if winograd.pays(geometry, geometry.output) else conv2d.Forward
 
 
 def backward_input(geometry, images=LANES):
@@ -66,7 +71,7 @@ def backward_filter(geometry, images=LANES):
     if depthwise.fits(geometry):
         return depthwise.BackwardFilter(geometry)
     if pieces.pays(geometry, images):
-        return pieces.BackwardFilter(geometry, images, conv2d.BackwardFilter)
+        return pieces.BackwardFilter(geometry, images, conv2d.BackwardFilter, _forward_kernel(geometry).TOGETHER)
     if pointwise.fits(geometry):
         return pointwise.BackwardFilter(geometry)
     return (winograd_filter if winograd_filter.pays(geometry) else conv2d).BackwardFilter(geometry)
@@ -80,7 +85,7 @@ def backward(geometry, images, forward, source=None, stays=False):
     """
     if isinstance(forward, pieces.Forward) and geometry.stride == (1, 1):
         filters = conv2d.BackwardFilter(forward.geometry)
-        cut = pieces.spread(images, geometry.output)
+        cut = pieces.spread(images, geometry.output, forward.together)
         inputs = pieces.BackwardInput(geometry, images, _input_kernel(geometry), cut, source)
         return pieces.Backward(geometry, images, forward, filters, inputs, stays)
     return _Each(backward_filter(geometry, images), backward_input(geometry, images))

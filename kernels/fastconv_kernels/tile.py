@@ -830,6 +830,32 @@ def _store(typingctx, tile, y, index, m_axis, m, p_axis, p_step, p):
     return types.void(tile, y, index, m_axis, m, p_axis, types.intp, p), codegen
 
 
+def store_within(row, y, index, axis):
+    """y[... + n, :] = row[n] along ``axis``, without what would lie past its end."""
+    for n, vector in enumerate(row.reshape(-1, LANES)):
+        if index[axis] + n < y.shape[axis]:
+            y[(*index[:axis], index[axis] + n, *index[axis + 1 :])] = vector
+
+
+@compiled_as(store_within)
+def _store_within(typingctx, row, y, index, axis):
+    def codegen(context, builder, signature, args):
+        first, view, strides = _address(context, builder, signature.args[1], args[1], args[2])
+        axis_number = axis.literal_value
+        size = cgutils.unpack_tuple(builder, view.shape)[axis_number]
+        start = cgutils.unpack_tuple(builder, args[2])[axis_number]
+        for n, vector in enumerate(cgutils.unpack_tuple(builder, args[0])):
+            inside = builder.icmp_signed("<", builder.add(start, ir.Constant(_I64, n)), size)
+            with builder.if_then(inside):
+                _check(context, builder, "store_within", view, _further(builder, args[2], (axis_number, n)))
+                here = _move(builder, first, _times(builder, strides[axis_number], n))
+                pointer = builder.bitcast(here, vector.type.as_pointer())
+                builder.store(vector, pointer).align = y.dtype.bitwidth // 8
+        return context.get_dummy_value()
+
+    return types.void(row, y, index, axis), codegen
+
+
 def store_lane_sums(tile, w, index, m_axis, m, p_axis, p):
     """w[... + i, ... + q] = sum of the lanes of tile[i, q], in a fixed tree: halves are added until one is left."""
     tile = tile.reshape(m, p, LANES)

@@ -1,22 +1,24 @@
-"""Winograd's convolution for 3x3 filters at stride 1: 16 multiply-adds for four outputs instead of 36.
+"""Winograd's convolution for 3x3 filters at stride 1: 36 multiply-adds for sixteen outputs instead of 144.
 
-Symbols are those of conv2d.py.  The image is cut into patches of 4x4 pixels, two apart in both directions; each gives
-2x2 outputs.  Equation numbers are those of docs/backprop.md. ::
+Symbols are those of conv2d.py.  The image is cut into patches of 6x6 pixels, four apart in both directions; each gives
+4x4 outputs.  Equation numbers are those of docs/backprop.md. ::
 
-    y patch = At [ sum_c (G k[f,c] Gt) * (Bt d[c] B) ] A        element by element inside the brackets     (31)
+    y patch = 1/9 At [ sum_c (G k[f,c] Gt) * (Bt d[c] B) ] A        element by element inside the brackets     (31)
 
-    Bt = 1  0 -1  0      G = 1    0    0       At = 1  1  1  0
-         0  1  1  0          1/2  1/2  1/2          0  1 -1 -1
-         0 -1  1  0          1/2 -1/2  1/2
-         0  1  0 -1          0    0    1
+    Bt = 4  0 -5  0  1  0      G = 3/4   0    0       At = 1  1  1  1  1  0
+         0 -4 -4  1  1  0         -1/2 -1/2 -1/2           0  1 -1  2 -2  0
+         0  4 -4 -1  1  0         -1/2  1/2 -1/2           0  1  1  4  4  0
+         0 -2 -1  2  1  0          1/8  1/4  1/2           0  1 -1  8 -8  1
+         0  2 -1 -2  1  0          1/8 -1/4  1/2
+         0  4  0 -5  0  1           0    0    3
 
 S. Winograd, Arithmetic Complexity of Computations, 1980; A. Lavin, S. Gray, Fast Algorithms for Convolutional Neural
-Networks, arXiv:1509.09308, whose G, A and B these are.  Halves and quarters of small integers are exact in floating
-point, so integer data give exact results here too; the rounding of others differs from the direct sum's by less than
-an order of magnitude.
+Networks, arXiv:1509.09308, whose F(4x4, 3x3) this is, except that G is three times theirs, so that it has no thirds.
+Quarters and eighths of small integers are exact in floating point, and so is a ninth of a multiple of nine, so integer
+data give exact results here too; the rounding of others is some five times the direct sum's.
 
-The sixteen elements of a patch are sixteen independent products of matrices, filters by channels times channels by
-patches, and those are M x P tiles like any other: M filters by P patches.
+The 36 elements of a patch are 36 independent products of matrices, filters by channels times channels by patches, and
+those are M x P tiles like any other: M filters by P patches.
 """
 
 from functools import lru_cache
@@ -28,21 +30,27 @@ from fastconv_kernels.crew import prange
 from fastconv_kernels.runtime import kernel
 from fastconv_kernels.tile import (
     LANES,
+    full,
     minus,
     outer_fma,
     padded_pixels,
     plus,
+    prefetch,
     rectified,
     spread,
     store,
+    store_within,
+    times,
     turned,
     vectors,
     weights,
     zeros,
 )
-from fastconv_kernels.tilesize import choose
+from fastconv_kernels.tilesize import choose, cost
 
-ELEMENTS = 16
+SIDE = 4
+"""Rows and columns of outputs that a patch gives."""
+ELEMENTS = (SIDE + 2) ** 2
 
 
 def pays(geometry, size):
@@ -56,53 +64,84 @@ def pays(geometry, size):
 
     Notes
     -----
-    In units of one multiply-add of a vector, a patch takes 16 for each filter and channel, and its way in and out some
-    60 for each filter and each channel; the direct sum takes 36 for each filter and channel.  The rule must not look
-    at the machine, the number of threads or the batch: it decides the bits.
+    In units of one multiply-add of a vector, a patch takes 36 for each filter and channel, and its way in and out some
+    240 for each filter and each channel; the direct sum takes 9 for each output, filter and channel.  The rule must not
+    look at the machine, the number of threads or the batch: it decides the bits.
     """
     filters, channels, *taps = geometry.weight
     steps = geometry.stride == geometry.dilation == (1, 1) and geometry.groups == 1
     if not steps or taps != [3, 3] or max(geometry.padding) > 2:
         return False
     products = filters * channels
-    return (16 * products + 60 * (filters + channels)) * _patches(size) < 0.8 * 9 * products * size[0] * size[1]
+    return (ELEMENTS * products + 240 * (filters + channels)) * _patches(size) < 0.8 * 9 * products * size[0] * size[1]
 
 
 def _patches(size):
-    return -(-size[0] // 2) * -(-size[1] // 2)
+    return -(-size[0] // SIDE) * -(-size[1] // SIDE)
 
 
 # ----------------------------------------------------------------------------------------------------- the transforms
 
 
 @kernel(parallel=False)
-def _input_rows(a, b, c, d):
-    """Bt times the four rows of a patch."""
-    return minus(a, c), plus(b, c), minus(c, b), minus(b, d)
+def pixels(image, index):
+    """Return six neighbouring pixels of image[channel] from index = (channel, row, column) on, 0 outside it."""
+    _, i, j = index
+    if 0 <= i < image.shape[1] and 0 <= j and j + 6 <= image.shape[2]:  # most are, and need no guard
+        return vectors(image, index, 2, 1, 6)
+    return padded_pixels(image, index, 6)
 
 
 @kernel(parallel=False)
-def _output_rows(a, b, c, d):
-    """At times the four rows of a patch."""
-    return plus(plus(a, b), c), minus(minus(b, c), d)
+def input_rows(rows, like):
+    """Bt times the six rows of a patch, in the dtype of the array ``like``."""
+    a, b, c, d, e, f = rows
+    two, four = full(like, 2, 1, 1), full(like, 4, 1, 1)
+    minus_two, minus_four = full(like, -2, 1, 1), full(like, -4, 1, 1)
+    even, odd = minus(e, c), minus(d, b)
+    near_even, near_odd = outer_fma(e, minus_four, c), outer_fma(d, minus_four, b)
+    return (
+        outer_fma(even, four, minus(a, c)),
+        plus(near_even, near_odd),
+        minus(near_even, near_odd),
+        outer_fma(even, two, odd),
+        outer_fma(even, minus_two, odd),
+        outer_fma(minus(f, d), minus_four, odd),
+    )
+
+
+@kernel(parallel=False)
+def _output_rows(rows, like):
+    """At times the six rows of a patch, in the dtype of the array ``like``."""
+    a, b, c, d, e, f = rows
+    two, four, eight = full(like, 2, 1, 1), full(like, 4, 1, 1), full(like, 8, 1, 1)
+    near, near_odd = plus(b, c), minus(b, c)
+    far, far_odd = plus(d, e), minus(d, e)
+    return (
+        plus(plus(a, near), far),
+        outer_fma(near_odd, two, far_odd),
+        outer_fma(near, four, far),
+        plus(outer_fma(near_odd, eight, far_odd), f),
+    )
 
 
 @kernel(parallel=False)
 def _filter_rows(a, b, c, half):
     """G times the three rows of a filter, or of its columns; ``half`` is 1/2 in their dtype."""
-    outer = a + c
-    return a, (outer + b) * half, (outer - b) * half, c
+    quarter = half * half
+    outer, far, middle = a + c, (a * quarter + c) * half, b * quarter
+    return a * (half + quarter), (outer + b) * -half, (b - outer) * half, far + middle, far - middle, c + c + c
 
 
 @kernel()
 def pack_filters(crew, k, packed, flipped):
-    """Transform filters and lay M side by side: packed[t, 4*u + v, c, m] = (G k[f,c] Gt)[u, v], f the m-th of tile t.
+    """Transform filters and lay M side by side: packed[t, 6*u + v, c, m] = (G k[f,c] Gt)[u, v], f the m-th of tile t.
 
     Parameters
     ----------
     k : float[F, C, 3, 3]
         If ``flipped``, float[C, F, 3, 3], whose taps are then taken in reverse: equation (3)'s filters.
-    packed : float[ceil(F/M), 16, C+1, M]
+    packed : float[ceil(F/M), 36, C+1, M]
         Overwritten up to C.  The last tile is moved back to end at the last filter.
     flipped : bool
 
@@ -127,10 +166,10 @@ def pack_filters(crew, k, packed, flipped):
                     left = _filter_rows(g[0, 0], g[1, 0], g[2, 0], half)
                     middle = _filter_rows(g[0, 1], g[1, 1], g[2, 1], half)
                     right = _filter_rows(g[0, 2], g[1, 2], g[2, 2], half)
-                for u in range(4):
+                for u in range(6):
                     row = _filter_rows(left[u], middle[u], right[u], half)
-                    for v in range(4):
-                        packed[t, 4 * u + v, c, m] = row[v]
+                    for v in range(6):
+                        packed[t, 6 * u + v, c, m] = row[v]
 
 
 # --------------------------------------------------------------------------------------------------------- the kernel
@@ -147,16 +186,16 @@ def forward(M, P):
         Parameters
         ----------
         x : float[B, C, H, W, 16]
-        packed : float[ceil(F/M), 16, C+1, M]
+        packed : float[ceil(F/M), 36, C+1, M]
             From ``pack_filters``.
         bias : float[F]
         y : float[B, F, OH, OW, 16]
             Overwritten.
         padding : (int, int)
         relu : bool
-        scratch : float[threads, 16, more than C+F, Q, 16]
-            Room for Q patches of all channels and filters, which a task takes from pixels to outputs while they stay
-            in the second-level cache.
+        scratch : float[threads, 36, more than C+M, Q, 16]
+            Room for Q patches of all channels and of M filters, which a task takes from pixels to outputs while they
+            stay in the second-level cache.
 
         Notes
         -----
@@ -166,32 +205,34 @@ def forward(M, P):
         B, C, _, _, _ = x.shape
         _, F, OH, OW, _ = y.shape
         T, Q = packed.shape[0], scratch.shape[3]
-        across = -(-OW // 2)
-        total = -(-OH // 2) * across
+        across = -(-OW // SIDE)
+        total = -(-OH // SIDE) * across
         shares = -(-total // Q)
         for task in prange(crew, B * shares):
             b, first = task // shares, min(task % shares * Q, total - Q)
             image, response, mine = x[b], y[b], scratch[crew.worker]
             patches, products = mine[:, :C], mine[:, C:]
+            ninth = full(x, 1 / 9, 1, SIDE)
 
             for c in range(C):
                 for q in range(Q):
-                    i, j = (first + q) // across * 2 - padding[0], (first + q) % across * 2 - padding[1]
-                    columns = turned(
-                        _input_rows(
-                            padded_pixels(image, (c, i, j), 4),
-                            padded_pixels(image, (c, i + 1, j), 4),
-                            padded_pixels(image, (c, i + 2, j), 4),
-                            padded_pixels(image, (c, i + 3, j), 4),
-                        )
+                    i, j = (first + q) // across * SIDE - padding[0], (first + q) % across * SIDE - padding[1]
+                    for further in range(6):  # the next channel's: short rows are over before the processor runs ahead
+                        prefetch(image, (c + 1, i + further, j + 1), 2, 4)
+                    rows = (
+                        pixels(image, (c, i, j)),
+                        pixels(image, (c, i + 1, j)),
+                        pixels(image, (c, i + 2, j)),
+                        pixels(image, (c, i + 3, j)),
+                        pixels(image, (c, i + 4, j)),
+                        pixels(image, (c, i + 5, j)),
                     )
-                    columns = _input_rows(columns[0], columns[1], columns[2], columns[3])
-                    for v in range(4):
-                        store(columns[v], patches, (v, c, q, 0), 0, 1, 0, 4, 4)
+                    columns = input_rows(turned(input_rows(rows, x)), x)
+                    for v in range(6):
+                        store(columns[v], patches, (v, c, q, 0), 0, 1, 0, 6, 6)
 
-            for element in range(ELEMENTS):
-                for t in range(T):
-                    f = min(t * M, F - M)
+            for t in range(T):
+                for element in range(ELEMENTS):
                     for start in range(0, Q, P):
                         q = min(start, Q - P)
                         acc = zeros(x, M, P)
@@ -201,50 +242,58 @@ def forward(M, P):
                                 weights(packed, (t, element, c, 0), 3, M),
                                 vectors(patches, (element, c, q, 0), 2, 1, P),
                             )
-                        store(acc, products, (element, f, q, 0), 1, M, 2, 1, P)
+                        store(acc, products, (element, 0, q, 0), 1, M, 2, 1, P)
 
-            for f in range(F):
-                for q in range(Q):
-                    i, j = (first + q) // across * 2, (first + q) % across * 2
-                    columns = turned(
-                        _output_rows(
-                            vectors(products, (0, f, q, 0), 0, 1, 4),
-                            vectors(products, (4, f, q, 0), 0, 1, 4),
-                            vectors(products, (8, f, q, 0), 0, 1, 4),
-                            vectors(products, (12, f, q, 0), 0, 1, 4),
+                for m in range(M):
+                    f = min(t * M, F - M) + m
+                    for q in range(Q):
+                        i, j = (first + q) // across * SIDE, (first + q) % across * SIDE
+                        rows = (
+                            vectors(products, (0, m, q, 0), 0, 1, 6),
+                            vectors(products, (6, m, q, 0), 0, 1, 6),
+                            vectors(products, (12, m, q, 0), 0, 1, 6),
+                            vectors(products, (18, m, q, 0), 0, 1, 6),
+                            vectors(products, (24, m, q, 0), 0, 1, 6),
+                            vectors(products, (30, m, q, 0), 0, 1, 6),
                         )
-                    )
-                    columns = _output_rows(columns[0], columns[1], columns[2], columns[3])
-                    for v in range(min(2, OW - j)):
-                        pair = plus(columns[v], spread(bias, f, 1, 2))
-                        if relu:
-                            pair = rectified(pair)
-                        if i + 1 < OH:
-                            store(pair, response, (f, i, j + v), 0, 1, 1, 1, 2)
-                        else:
-                            store(pair, response, (f, i, j + v), 0, 1, 1, 1, 1)
+                        columns = _output_rows(turned(_output_rows(rows, x)), x)
+                        for v in range(min(SIDE, OW - j)):
+                            outputs = plus(times(columns[v], ninth), spread(bias, f, 1, SIDE))
+                            if relu:
+                                outputs = rectified(outputs)
+                            store_within(outputs, response, (f, i, j + v), 1)
 
     return winograd_forward
 
 
 # A task's patches and products should leave a part of a second-level cache of one megabyte to what passes through.
-_SCRATCH = 640 * 1024
+_SCRATCH = 704 * 1024
+
+
+def _cut(filters, channels, patches, dtype):
+    """Return a tile (M, P) and how many patches a task takes: what covers all of them with the fewest steps."""
+    each = (channels + 8) * ELEMENTS * LANES * np.dtype(dtype).itemsize
+    most = min(patches, max(2, _SCRATCH // each))
+    choices = []
+    for count in range(1, most + 1):
+        m, p = choose(filters, count)
+        choices.append((-(-patches // count) * cost((m, p), filters, count), -count, m, p))
+    _, count, m, p = min(choices)
+    return m, p, -count
 
 
 class Forward:
     """Equation (31) for one geometry: chooses the tile, holds the packed filters, calls the kernels."""
 
+    TOGETHER = SIDE  # of pieces.py
+
     def __init__(self, geometry):
         self._prepare(*geometry.weight[:2], geometry.output, geometry.padding, geometry.dtype)
 
     def _prepare(self, filters, channels, size, padding, dtype):
-        patches = _patches(size)
-        m, p = choose(filters, patches)
-        each = (channels + filters) * ELEMENTS * LANES * np.dtype(dtype).itemsize
-        shares = -(-patches // max(p, _SCRATCH // each))
-        together = min(-(-patches // (shares * p)) * p, patches)
-        # One more channel, so that the sixteen elements do not fall into one set of the first-level cache.
-        self._scratch = (ELEMENTS, channels + filters + 1, together, LANES)
+        m, p, together = _cut(filters, channels, _patches(size), dtype)
+        # One more channel, so that the elements do not fall into one set of the first-level cache.
+        self._scratch = (ELEMENTS, channels + m + 1, together, LANES)
         self._packed = memory.empty((-(-filters // m), ELEMENTS, channels + 1, m), dtype)
         self._kernel, self._padding = forward(m, p), padding
 

@@ -47,7 +47,8 @@ def draw_conv2d(rng: np.random.Generator) -> Sample:
     for k, d, around in zip(taps, dilation, ((above, below), (left, right)), strict=True):
         span = d * (k - 1) + 1 - (0 if mode in ("reflect", "circular") else sum(around))
         least = max(1, span, *((a + 1 for a in around) if mode in ("reflect", "circular") else ()))
-        size.append(8 if kind == "wide" else least + int(rng.integers(0, 5)))
+        whole = int(rng.choice([4, 7, 8, 11, 12]))  # which Winograd's patches cover with little waste
+        size.append(8 if kind == "wide" else whole if kind == "winograd" else least + int(rng.integers(0, 5)))
     weight = filters * groups, per_group, *taps
     options = {
         "stride": stride,
