@@ -182,7 +182,7 @@ def test_winograd(case, dtype):
     """With room for one tile's patches, for more than fit the image evenly, and for all."""
     x, y = images(case)
     filters, channels = geometry(case).weight[:2]
-    k, patches = drawn(*geometry(case).weight, dtype=dtype), winograd._patches(y[2:4])
+    k, patches = drawn(*geometry(case).weight, dtype=dtype), winograd.patches(y[2:4])
     for m, p in tiles(filters, patches):
         packed = np.full((-(-filters // m), 36, channels + 1, m), SENTINEL, dtype)
         check(winograd.pack_filters, k, packed, False, writes=(1,), overwrites=())
@@ -202,7 +202,7 @@ def test_winograd(case, dtype):
 def test_winograd_filter(case, dtype):
     """With room for one patch, for some, and for all; with one group of them, and more."""
     x, y = images(case)
-    weight, patches = geometry(case).weight, winograd_filter._patches(geometry(case))
+    weight, patches = geometry(case).weight, winograd.patches(geometry(case).output)
     filters, channels = (-(-count // 4) for count in weight[:2])
     for together in {1, min(3, patches), patches}:
         elements = np.zeros((get_num_threads(), 12, filters + channels, together, 4 * LANES), dtype)

@@ -44,6 +44,19 @@ def chain(dtype=np.float64, pool=None):
     ).to(dtype)
 
 
+def wide_chain(dtype):
+    """Of convolutions by Winograd's patches."""
+    return fc.Sequential(
+        fc.Conv2d(2, 12, 3, padding=1),
+        fc.ReLU(),
+        fc.Conv2d(12, 12, 3, padding=1),
+        fc.ReLU(),
+        fc.MaxPool2d(2),
+        fc.Conv2d(12, 11, 3, padding=1),
+        fc.Flatten(),
+    ).to(dtype)
+
+
 def with_integers(model, rng):
     for parameter in model.parameters():
         parameter.value = rng.integers(-2, 3, parameter.shape)
@@ -79,10 +92,11 @@ def test_a_chain_in_pieces_is_the_chain(images, size, monkeypatch):
 
 
 @pytest.mark.usefixtures("few_tiles", "small_ones_too", "nan_memory")
+@pytest.mark.parametrize("make", [chain, wide_chain])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_an_image_has_the_same_bits_alone_and_among_sixteen(dtype):
+def test_an_image_has_the_same_bits_alone_and_among_sixteen(dtype, make):
     rng = np.random.default_rng(5)
-    model, x = chain(dtype), rng.standard_normal((16, 2, 9, 12)).astype(dtype)
+    model, x = make(dtype), rng.standard_normal((16, 2, 9, 12)).astype(dtype)
     dy = rng.standard_normal(model.output_shape(x.shape)).astype(dtype)
     y, dx, _ = trained_once(model, x, dy)
     for images in (1, 3):
@@ -153,10 +167,16 @@ def test_sequences_are_not_cut_between_layers():
     assert not any(left for _, left in kinds(model, (1, 8, 2000)))
 
 
-@given(images=st.integers(1, 8), size=st.tuples(st.integers(1, 20), st.integers(1, 20)), channels=st.integers(1, 3))
-def test_what_is_cut_comes_together_again(images, size, channels):
+@given(
+    images=st.integers(1, 8),
+    size=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    channels=st.integers(1, 3),
+    multiple=st.sampled_from([2, 4]),
+)
+def test_what_is_cut_comes_together_again(images, size, channels, multiple):
     rng = np.random.default_rng(0)
-    spread, whole = pieces.spread(images, size), pieces.whole(images, size)
+    spread, whole = pieces.spread(images, size, multiple), pieces.whole(images, size)
+    assert not any(side % multiple for side in spread.piece)
     assert images * spread.rows * spread.columns <= LANES
     x = rng.integers(1, 1000, (1, channels, *size, LANES)).astype(np.float32)
     cut, back = spread.empty(channels, np.float32), np.empty_like(x)

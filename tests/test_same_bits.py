@@ -225,13 +225,13 @@ import fastconv as fc
 from fastconv_kernels.tilesize import choose, instruction_set
 
 rng = np.random.default_rng(0)
-images, labels = rng.integers(0, 256, (21, 1, 12, 12)).astype(np.uint8), rng.integers(0, 5, 21)
+images, labels = rng.integers(0, 256, (21, 1, 16, 16)).astype(np.uint8), rng.integers(0, 5, 21)
 model = fc.Sequential(
     fc.Conv2d(1, 30, 3, padding=1), fc.ReLU(), fc.MaxPool2d(2),
     fc.Conv2d(30, 30, 3, padding=1), fc.ReLU(),  # Winograd's, the gradient to the filters too
     fc.Conv2d(30, 12, 1), fc.ReLU(), fc.Conv2d(12, 12, 3, padding=1, groups=12), fc.ReLU(),
     fc.GELU(), fc.SiLU(), fc.Tanh(), fc.ELU(), fc.PReLU(12),
-    fc.Flatten(), fc.Linear(432, 5), seed=1,
+    fc.Flatten(), fc.Linear(768, 5), seed=1,
 )
 loss, optimizer = fc.CrossEntropyLoss(), fc.SGD(0.05, momentum=0.9, weight_decay=1e-3)
 found = hashlib.sha256()
@@ -244,7 +244,7 @@ options = fc.augment.Augment(
     brightness=0.3, contrast=0.3, mixup=0.3,
 )
 augmented = fc.Sequential(fc.Flatten())
-packing = fc.augment.Augmentation(options, (1, 12, 12), np.arange(21), 5).of_epoch(3)
+packing = fc.augment.Augmentation(options, images.shape[1:], np.arange(21), 5).of_epoch(3)
 found.update(augmented.run_batch(images, None, False, packing).array.tobytes())
 print(instruction_set(), *choose(12, 12), found.hexdigest())
 """

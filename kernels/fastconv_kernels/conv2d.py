@@ -355,7 +355,8 @@ def backward_filter_rows(M, P):
 class Forward:
     """Equation (1) for one geometry: chooses the tile, holds the packed filters, calls the kernel."""
 
-    TOGETHER = 2  # of pieces.py
+    MULTIPLE = 2
+    """Of the sides of pieces, pieces.py: most pooling halves them."""
 
     def __init__(self, geometry):
         filters, channels, *taps = geometry.weight
@@ -374,7 +375,8 @@ class Forward:
 class BackwardInput:
     """Equation (3) for one geometry, as one forward convolution of dy for each pair of remainders (6)."""
 
-    TOGETHER = 2  # of pieces.py
+    MULTIPLE = 2
+    """Of the sides of pieces, pieces.py: most pooling halves them."""
 
     def __init__(self, geometry):
         filters, channels, *_ = geometry.weight

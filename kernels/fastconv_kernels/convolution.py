@@ -27,7 +27,7 @@ def stays_in_pieces(geometry, images):
     """Return how the output's images lie, a pieces.Spread, if they are better left in pieces; else None."""
     if geometry.stride != (1, 1) or _special(geometry) or not pieces.pays(geometry, images, stays=True):
         return None
-    return pieces.spread(images, geometry.output, _forward_kernel(geometry).TOGETHER)
+    return pieces.spread(images, geometry.output, _forward_kernel(geometry).MULTIPLE)
 
 
 def forward(geometry, images=LANES, source=None, stays=False):
@@ -71,7 +71,7 @@ def backward_filter(geometry, images=LANES):
     if depthwise.fits(geometry):
         return depthwise.BackwardFilter(geometry)
     if pieces.pays(geometry, images):
-        return pieces.BackwardFilter(geometry, images, conv2d.BackwardFilter, _forward_kernel(geometry).TOGETHER)
+        return pieces.BackwardFilter(geometry, images, conv2d.BackwardFilter, _forward_kernel(geometry).MULTIPLE)
     if pointwise.fits(geometry):
         return pointwise.BackwardFilter(geometry)
     return (winograd_filter if winograd_filter.pays(geometry) else conv2d).BackwardFilter(geometry)
@@ -85,7 +85,7 @@ def backward(geometry, images, forward, source=None, stays=False):
     """
     if isinstance(forward, pieces.Forward) and geometry.stride == (1, 1):
         filters = conv2d.BackwardFilter(forward.geometry)
-        cut = pieces.spread(images, geometry.output, forward.together)
+        cut = pieces.spread(images, geometry.output, forward.multiple)
         inputs = pieces.BackwardInput(geometry, images, _input_kernel(geometry), cut, source)
         return pieces.Backward(geometry, images, forward, filters, inputs, stays)
     return _Each(backward_filter(geometry, images), backward_input(geometry, images))

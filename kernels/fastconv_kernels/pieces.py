@@ -123,11 +123,10 @@ def pays(geometry, images, stays=False):
     return 1 <= images <= MOST_IMAGES and geometry.groups == 1 and enough
 
 
-def spread(images, size, together=2):
+def spread(images, size, multiple):
     """Return the pieces that cover ``size`` with the fewest pixels.
 
-    Their sides are multiples of ``together``, an even number, since most pooling halves them: so many outputs along
-    each axis are computed from one patch, in which an output's place decides its bits.
+    Their sides are multiples of ``multiple``: the kernel that computes them says which, its ``MULTIPLE``.
     """
     count = 1
     while 2 * count * images <= LANES:
@@ -136,7 +135,7 @@ def spread(images, size, together=2):
     for rows in (1, 2, 4, 8, 16):
         if count % rows == 0:
             grid = rows, count // rows
-            piece = tuple(-(-axis // (together * parts)) * together for axis, parts in zip(size, grid, strict=True))
+            piece = tuple(-(-axis // (multiple * parts)) * multiple for axis, parts in zip(size, grid, strict=True))
             seen = (piece[0] + 2) * (piece[1] + 2)  # what must be read for it, with filters of 3x3
             choices.append((piece[0] * piece[1], seen, Spread(images, *grid, size, piece)))
     return min(choices)[2]
@@ -151,8 +150,8 @@ def _extent(size, geometry):
 class _Input:
     """Cuts what a convolution reads: its output's pieces, with what the filters see around them."""
 
-    def __init__(self, geometry, images, together, source):
-        self.pieces = spread(images, geometry.output, together)
+    def __init__(self, geometry, images, multiple, source):
+        self.pieces = spread(images, geometry.output, multiple)
         extent = _extent(self.pieces.piece, geometry)
         self.geometry = geometry._replace(image=extent, output=self.pieces.piece, padding=(0, 0))
         step = tuple(n * stride for n, stride in zip(self.pieces.piece, geometry.stride, strict=True))
@@ -168,8 +167,8 @@ class _Input:
 class _Output:
     """Cuts the gradient of what a convolution writes, of images one a lane."""
 
-    def __init__(self, geometry, images, together):
-        pieces = spread(images, geometry.output, together)
+    def __init__(self, geometry, images, multiple):
+        pieces = spread(images, geometry.output, multiple)
         self._move = Move(whole(images, geometry.output), pieces)
         self._array = pieces.empty(geometry.weight[0], geometry.dtype)
 
@@ -187,7 +186,7 @@ class Forward:
     geometry : conv2d.Geometry
     images : int
     make : type
-        Of what computes the pieces, made for their Geometry; ``TOGETHER`` outputs at a time along each axis.
+        Of what computes the pieces, made for their Geometry.
     source : Spread or None
         How the images of x lie; None for one a lane.
     stays : bool
@@ -197,14 +196,14 @@ class Forward:
     ----------
     geometry : conv2d.Geometry
         That of the pieces.
-    together : int
+    multiple : int
         As in ``spread``.
     x : float[1, C, h, w, 16]
     """
 
     def __init__(self, geometry, images, make, source=None, stays=False):
-        self.together = make.TOGETHER
-        self._cut = _Input(geometry, images, self.together, source or whole(images, geometry.image))
+        self.multiple = make.MULTIPLE
+        self._cut = _Input(geometry, images, self.multiple, source or whole(images, geometry.image))
         self.geometry, pieces = self._cut.geometry, self._cut.pieces
         self._run = make(self.geometry)
         self._join = None if stays else Move(pieces, whole(images, geometry.output))
@@ -237,7 +236,7 @@ class BackwardInput:
 
     def __init__(self, geometry, images, make, source=None, target=None):
         filters, channels = geometry.weight[:2]
-        pieces = spread(images, geometry.image, make.TOGETHER)
+        pieces = spread(images, geometry.image, make.MULTIPLE)
         around = tuple(n - 1 for n in _extent((1, 1), geometry))
         extent = tuple(n + more for n, more in zip(pieces.piece, around, strict=True))
         before = tuple(more - padding for more, padding in zip(around, geometry.padding, strict=True))
@@ -261,13 +260,13 @@ class BackwardFilter:
     ----------
     geometry, images, make
         As in ``Forward``.
-    together : int
+    multiple : int
         As in ``spread``, of the forward pass.
     """
 
-    def __init__(self, geometry, images, make, together):
-        self._cut_x = _Input(geometry, images, together, whole(images, geometry.image))
-        self._cut_dy = _Output(geometry, images, together)
+    def __init__(self, geometry, images, make, multiple):
+        self._cut_x = _Input(geometry, images, multiple, whole(images, geometry.image))
+        self._cut_dy = _Output(geometry, images, multiple)
         self._run = make(self._cut_x.geometry)
 
     def __call__(self, dy, x, shares):
@@ -293,7 +292,7 @@ class Backward:
 
     def __init__(self, geometry, images, forward, filters, inputs, stays):
         self._forward, self._filters, self._inputs = forward, filters, inputs
-        self._cut = None if stays else _Output(geometry, images, forward.together)
+        self._cut = None if stays else _Output(geometry, images, forward.multiple)
 
     def __call__(self, dy, x, k, shares, dx):
         """Write equation (2) into ``shares``, and equation (3) into ``dx`` unless that is None."""

@@ -3,7 +3,7 @@
 Symbols are those of conv2d.py.  The image is cut into patches of 6x6 pixels, four apart in both directions; each gives
 4x4 outputs.  Equation numbers are those of docs/backprop.md. ::
 
-    y patch = 1/9 At [ sum_c (G k[f,c] Gt) * (Bt d[c] B) ] A        element by element inside the brackets     (31)
+    y patch = b[f] + 1/9 At [ sum_c (G k[f,c] Gt) * (Bt d[c] B) ] A        element by element inside the []     (31)
 
     Bt = 4  0 -5  0  1  0      G = 3/4   0    0       At = 1  1  1  1  1  0
          0 -4 -4  1  1  0         -1/2 -1/2 -1/2           0  1 -1  2 -2  0
@@ -15,7 +15,7 @@ Symbols are those of conv2d.py.  The image is cut into patches of 6x6 pixels, fo
 S. Winograd, Arithmetic Complexity of Computations, 1980; A. Lavin, S. Gray, Fast Algorithms for Convolutional Neural
 Networks, arXiv:1509.09308, whose F(4x4, 3x3) this is, except that G is three times theirs, so that it has no thirds.
 Quarters and eighths of small integers are exact in floating point, and so is a ninth of a multiple of nine, so integer
-data give exact results here too; the rounding of others is some five times the direct sum's.
+data give exact results here too; the rounding of others is four times the direct sum's.
 
 The 36 elements of a patch are 36 independent products of matrices, filters by channels times channels by patches, and
 those are M x P tiles like any other: M filters by P patches.
@@ -27,7 +27,7 @@ import numpy as np
 
 from fastconv_kernels import memory
 from fastconv_kernels.crew import prange
-from fastconv_kernels.runtime import kernel
+from fastconv_kernels.runtime import get_num_threads, kernel
 from fastconv_kernels.tile import (
     LANES,
     full,
@@ -73,10 +73,11 @@ def pays(geometry, size):
     if not steps or taps != [3, 3] or max(geometry.padding) > 2:
         return False
     products = filters * channels
-    return (ELEMENTS * products + 240 * (filters + channels)) * _patches(size) < 0.8 * 9 * products * size[0] * size[1]
+    return (ELEMENTS * products + 240 * (filters + channels)) * patches(size) < 0.8 * 9 * products * size[0] * size[1]
 
 
-def _patches(size):
+def patches(size):
+    """Return how many patches an output of this size takes."""
     return -(-size[0] // SIDE) * -(-size[1] // SIDE)
 
 
@@ -193,7 +194,7 @@ def forward(M, P):
             Overwritten.
         padding : (int, int)
         relu : bool
-        scratch : float[threads, 36, more than C+M, Q, 16]
+        scratch : float[threads, 36, at least C+M, Q, 16]
             Room for Q patches of all channels and of M filters, which a task takes from pixels to outputs while they
             stay in the second-level cache.
 
@@ -211,14 +212,14 @@ def forward(M, P):
         for task in prange(crew, B * shares):
             b, first = task // shares, min(task % shares * Q, total - Q)
             image, response, mine = x[b], y[b], scratch[crew.worker]
-            patches, products = mine[:, :C], mine[:, C:]
+            pixel_elements, products = mine[:, :C], mine[:, C:]
             ninth = full(x, 1 / 9, 1, SIDE)
 
             for c in range(C):
                 for q in range(Q):
                     i, j = (first + q) // across * SIDE - padding[0], (first + q) % across * SIDE - padding[1]
-                    for further in range(6):  # the next channel's: short rows are over before the processor runs ahead
-                        prefetch(image, (c + 1, i + further, j + 1), 2, 4)
+                    for below in range(6):  # the next channel's: short rows are over before the processor runs ahead
+                        prefetch(image, (c + 1, i + below, j + 1), 2, 4)
                     rows = (
                         pixels(image, (c, i, j)),
                         pixels(image, (c, i + 1, j)),
@@ -229,7 +230,7 @@ def forward(M, P):
                     )
                     columns = input_rows(turned(input_rows(rows, x)), x)
                     for v in range(6):
-                        store(columns[v], patches, (v, c, q, 0), 0, 1, 0, 6, 6)
+                        store(columns[v], pixel_elements, (v, c, q, 0), 0, 1, 0, 6, 6)
 
             for t in range(T):
                 for element in range(ELEMENTS):
@@ -240,7 +241,7 @@ def forward(M, P):
                             acc = outer_fma(
                                 acc,
                                 weights(packed, (t, element, c, 0), 3, M),
-                                vectors(patches, (element, c, q, 0), 2, 1, P),
+                                vectors(pixel_elements, (element, c, q, 0), 2, 1, P),
                             )
                         store(acc, products, (element, 0, q, 0), 1, M, 2, 1, P)
 
@@ -266,36 +267,38 @@ def forward(M, P):
     return winograd_forward
 
 
-# A task's patches and products should leave a part of a second-level cache of one megabyte to what passes through.
+# A task's patches and products should leave a part of a second-level cache of one megabyte to what passes through.  Two
+# patches are the least, so with more than 300 channels they do not.
 _SCRATCH = 704 * 1024
 
 
-def _cut(filters, channels, patches, dtype):
-    """Return a tile (M, P) and how many patches a task takes: what covers all of them with the fewest steps."""
+def _cut(filters, channels, count, dtype):
+    """Return a tile (M, P) and how many of ``count`` patches a task takes: what covers them with the fewest steps."""
     each = (channels + 8) * ELEMENTS * LANES * np.dtype(dtype).itemsize
-    most = min(patches, max(2, _SCRATCH // each))
     choices = []
-    for count in range(1, most + 1):
-        m, p = choose(filters, count)
-        choices.append((-(-patches // count) * cost((m, p), filters, count), -count, m, p))
-    _, count, m, p = min(choices)
-    return m, p, -count
+    for together in range(1, min(count, max(2, _SCRATCH // each)) + 1):
+        m, p = choose(filters, together)
+        choices.append((-(-count // together) * cost((m, p), filters, together), -together, m, p))
+    _, together, m, p = min(choices)
+    return m, p, -together
 
 
 class Forward:
     """Equation (31) for one geometry: chooses the tile, holds the packed filters, calls the kernels."""
 
-    TOGETHER = SIDE  # of pieces.py
+    MULTIPLE = SIDE
+    """Of the sides of pieces, pieces.py: an output's place in its patch decides its bits."""
 
     def __init__(self, geometry):
         self._prepare(*geometry.weight[:2], geometry.output, geometry.padding, geometry.dtype)
 
     def _prepare(self, filters, channels, size, padding, dtype):
-        m, p, together = _cut(filters, channels, _patches(size), dtype)
+        self._patches = patches(size)
+        m, self._least, self._most = _cut(filters, channels, self._patches, dtype)
         # One more channel, so that the elements do not fall into one set of the first-level cache.
-        self._scratch = (ELEMENTS, channels + m + 1, together, LANES)
+        self._rows = channels + m + 1
         self._packed = memory.empty((-(-filters // m), ELEMENTS, channels + 1, m), dtype)
-        self._kernel, self._padding = forward(m, p), padding
+        self._kernel, self._padding = forward(m, self._least), padding
 
     def __call__(self, x, k, bias, y, relu):
         """Write equation (1), and max(0, that) if ``relu``, into ``y``."""
@@ -303,7 +306,11 @@ class Forward:
         self._run(x, bias, y, relu)
 
     def _run(self, x, bias, y, relu):
-        self._kernel(x, self._packed, bias, y, self._padding, relu, memory.scratch(self._scratch, x.dtype))
+        # Few blocks give few tasks: then a task takes fewer patches, which changes no bit.
+        each = -(-len(x) * self._patches // get_num_threads())
+        together = max(self._least, min(self._most, each))
+        scratch = memory.scratch((ELEMENTS, self._rows, together, LANES), x.dtype)
+        self._kernel(x, self._packed, bias, y, self._padding, relu, scratch)
 
 
 class BackwardInput(Forward):

@@ -30,13 +30,13 @@ from fastconv_kernels.tile import (
     vectors,
     zeros,
 )
-from fastconv_kernels.winograd import ELEMENTS, SIDE, input_rows, pixels
+from fastconv_kernels.winograd import ELEMENTS, SIDE, input_rows, patches, pixels
 
 TILE = 4
 """Filters and channels of a tile: with more than sixteen accumulators LLVM unrolls the short loop, and spills."""
 
-# A task stores the elements of 16 to 32 patches at a time, as many as fit a part of a second-level cache of one
-# megabyte: the more there are, the more share the sum of lanes.
+# A task stores the elements of 16 to 32 patches at a time, for the more there are, the more share the sum of lanes; of
+# more than 16 if they fit a part of a second-level cache of one megabyte.
 _FEWEST, _MOST, _SCRATCH = 16, 32, 800 * 1024
 
 # The groups' sums take 36 vectors for each tile: eight megabytes in all, but for at least four groups.
@@ -64,20 +64,16 @@ def pays(geometry):
     for size, image, padding in zip(geometry.output, geometry.image, geometry.padding, strict=True):
         met *= sum(max(0, min(size, image + padding - u) - max(0, padding - u)) for u in range(3))
     products = filters * channels
-    return (45 * products + 480 * (filters + channels)) * _patches(geometry) < 0.9 * products * met
-
-
-def _patches(geometry):
-    return -(-geometry.output[0] // SIDE) * -(-geometry.output[1] // SIDE)
+    return (45 * products + 480 * (filters + channels)) * patches(geometry.output) < 0.9 * products * met
 
 
 # ---------------------------------------------------------------------------------------------------------- the kernels
 
 
 @kernel(parallel=False)
-def _pair(even, far_even, odd, far_odd, far, more, less):
-    """Two rows of elements that differ in a sign, the one of ``more`` and ``less``."""
-    even, odd = outer_fma(even, far, far_even), outer_fma(odd, far, far_odd)
+def _pair(a, b, c, d, factor, more, less):
+    """Rows a + factor*b + more*(c + factor*d), and the same with ``less``, which is -``more``."""
+    even, odd = outer_fma(a, factor, b), outer_fma(c, factor, d)
     return outer_fma(even, more, odd), outer_fma(even, less, odd)
 
 
@@ -92,7 +88,7 @@ def _gradient_rows(rows, like):
 
 
 @kernel(parallel=False)
-def gradients(response, index):
+def _gradients(response, index):
     """Return four neighbouring numbers of response[filter] from index = (filter, row, column) on, 0 outside it."""
     if index[1] < response.shape[1] and index[2] + 4 <= response.shape[2]:  # most are, and need no guard
         return vectors(response, index, 2, 1, 4)
@@ -131,9 +127,8 @@ def winograd_filter_products(crew, dy, x, sums, padding, scratch):
     for task in prange(crew, 3 * G):
         # Rows 1 and 2, or 3 and 4, of Bt d and of A dy share their arithmetic; 0 and 5 are those that are left.
         g, r, elements = task // 3, task % 3, scratch[crew.worker]
-        u, w = (0, 5) if r == 0 else (1, 2) if r == 1 else (3, 4)
-        far = full(x, -4 if r == 1 else -1, 1, 1)
-        dy_far = full(x, 1 if r == 1 else 4, 1, 1)
+        u, other = (0, 5) if r == 0 else (1, 2) if r == 1 else (3, 4)
+        factor, dy_factor = full(x, -4 if r == 1 else -1, 1, 1), full(x, 1 if r == 1 else 4, 1, 1)
         more, less = full(x, 1 if r == 1 else 2, 1, 1), full(x, -1 if r == 1 else -2, 1, 1)
         four, minus_five = full(x, 4, 1, 1), full(x, -5, 1, 1)
         for n in range(g * chunks // G, (g + 1) * chunks // G):
@@ -166,7 +161,7 @@ def winograd_filter_products(crew, dy, x, sums, padding, scratch):
                             pixels(image, (c, i + 2, j)),
                             pixels(image, (c, i + 3, j)),
                             pixels(image, (c, i + 1, j)),
-                            far,
+                            factor,
                             more,
                             less,
                         )
@@ -187,14 +182,14 @@ def winograd_filter_products(crew, dy, x, sums, padding, scratch):
                     for below in range(4):
                         prefetch(response, (f + 1, i + below, j), 2, 4)
                     if r == 0:
-                        rows = gradients(response, (f, i, j)), gradients(response, (f, i + 3, j))
+                        rows = _gradients(response, (f, i, j)), _gradients(response, (f, i + 3, j))
                     else:
                         rows = _pair(
-                            gradients(response, (f, i, j)),
-                            gradients(response, (f, i + 2, j)),
-                            gradients(response, (f, i + 1, j)),
-                            gradients(response, (f, i + 3, j)),
-                            dy_far,
+                            _gradients(response, (f, i, j)),
+                            _gradients(response, (f, i + 2, j)),
+                            _gradients(response, (f, i + 1, j)),
+                            _gradients(response, (f, i + 3, j)),
+                            dy_factor,
                             more,
                             less,
                         )
@@ -208,7 +203,7 @@ def winograd_filter_products(crew, dy, x, sums, padding, scratch):
                             b, i = b + 1, 0
 
             for element in range(12):
-                slot = (u if element < 6 else w) * 6 + element % 6
+                slot = (u if element < 6 else other) * 6 + element % 6
                 for t in range(T):
                     for d in range(D):
                         acc = zeros(x, TILE, TILE)
@@ -294,7 +289,7 @@ class BackwardFilter:
         filters, channels = (-(-count // TILE) for count in geometry.weight[:2])
         each = 12 * (filters + channels) * TILE * LANES * np.dtype(geometry.dtype).itemsize
         self._together = min(_MOST, max(_FEWEST, _SCRATCH // each))
-        self._patches, self._most = _patches(geometry), min(16, max(4, _SUMS // (filters * channels)))
+        self._patches, self._most = patches(geometry.output), min(16, max(4, _SUMS // (filters * channels)))
         self._elements = 12, filters + channels, self._together, TILE * LANES
         self._sums = ELEMENTS, filters, channels, LANES
         self._padding = geometry.padding

@@ -32,7 +32,7 @@ def draw_conv2d(rng: np.random.Generator) -> Sample:
     above, below, left, right = numbers(rng, 0, 2, 4)
     mode = str(rng.choice(["zeros", "zeros", "reflect", "replicate", "circular"]))
     if kind == "winograd":
-        n, groups, per_group, filters = min(n, 3), 1, 9 + per_group, 9 + filters
+        n, groups, per_group, filters = min(n, 3), 1, 15 + per_group, 15 + filters
         taps, stride, dilation, mode = (3, 3), (1, 1), (1, 1), "zeros"
         below, right = above, left
     elif kind == "wide":  # where the gradient to the filters is Winograd's too
@@ -47,8 +47,12 @@ def draw_conv2d(rng: np.random.Generator) -> Sample:
     for k, d, around in zip(taps, dilation, ((above, below), (left, right)), strict=True):
         span = d * (k - 1) + 1 - (0 if mode in ("reflect", "circular") else sum(around))
         least = max(1, span, *((a + 1 for a in around) if mode in ("reflect", "circular") else ()))
-        whole = int(rng.choice([4, 7, 8, 11, 12]))  # which Winograd's patches cover with little waste
-        size.append(8 if kind == "wide" else whole if kind == "winograd" else least + int(rng.integers(0, 5)))
+        if kind == "wide":
+            size.append(int(rng.choice([7, 8, 12])))
+        elif kind == "winograd":  # the image, or the output, is of a size that patches cover with little waste
+            size.append(int(rng.choice([4, 7, 8, 12])) + int(rng.integers(2)) * (2 - sum(around)))
+        else:
+            size.append(least + int(rng.integers(0, 5)))
     weight = filters * groups, per_group, *taps
     options = {
         "stride": stride,
