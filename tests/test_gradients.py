@@ -16,7 +16,7 @@ LAYERS = {
     "conv, depthwise": (lambda: fc.Conv2d(3, 3, 3, 2, 1, groups=3, bias=False), (1, 3, 5, 6)),
     "conv, ragged": (lambda: fc.Conv2d(1, 2, 2), (17, 1, 3, 3)),
     "conv, winograd": (lambda: fc.Conv2d(10, 10, 3, padding=1), (1, 10, 4, 4)),
-    "conv, winograd, ragged": (lambda: fc.Conv2d(10, 11, 3, padding=(1, 2), bias=False), (17, 10, 4, 4)),
+    "conv, winograd, ragged": (lambda: fc.Conv2d(7, 8, 3, padding=1, bias=False), (17, 7, 4, 4)),
     "conv, pointwise": (lambda: fc.Conv2d(3, 5, 1), (17, 3, 2, 3)),
     "conv, pointwise, many pixels": (lambda: fc.Conv2d(4, 3, 1), (1, 4, 5, 8)),
     "conv, depthwise, dilated": (lambda: fc.Conv2d(2, 2, (2, 5), (1, 2), (1, 3), (2, 2), groups=2), (2, 2, 4, 9)),
