@@ -25,6 +25,7 @@ def measure(seed: int, cases: int) -> Outcome:
         kinds = {
             "lenet5": (str(train), "--test", str(test), *training.LENET),
             "everything": (str(train), "--test", str(test), *training.WHOLE),
+            "ensemble": (str(train), "--test", str(test), *training.WHOLE, "--ensemble", "2", "--tta", "2"),
         }
         used = list(kinds)[:cases]
         batches = {kind: training.completed([*kinds[kind], "--out", kind], folder) for kind in used}
@@ -84,7 +85,8 @@ PROMISE = Promise(
     "Training that was killed goes on with the same bits",
     "`kill -9` at random moments of `fastconv train`, also within epochs and checkpoints; `--resume`, as often as it "
     "takes; weights, results.csv, metrics.json and submission.csv compared with those of an unbroken run. LeNet-5, and "
-    "a network with batch normalisation, dropout, augmentation, averaged weights, Adam, clipping and plateaus",
+    "a network with batch normalisation, dropout, augmentation, averaged weights, Adam, clipping and plateaus, alone and "
+    "as an ensemble of two",
     measure,
     short=1,
     long=50,
