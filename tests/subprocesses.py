@@ -1,6 +1,7 @@
 """Running a piece of Python in a process of its own: for what may end a process, or must start in a fresh one."""
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -26,3 +27,19 @@ def succeed(code, **options):
     done = run(code, **options)
     assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout.strip()
+
+
+def passed_and_skipped(names, options, **environment):
+    """Run tests/test_NAME.py for all names in a process; return how many passed and were skipped, fail if any failed."""
+    files = [f"tests/test_{name}.py" for name in names]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", *options, *files],
+        env=os.environ | environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-10_000:]
+    return tuple(int((re.search(rf"(\d+) {word}", done.stdout) or [0, 0])[1]) for word in ("passed", "skipped"))

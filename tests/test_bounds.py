@@ -1,11 +1,13 @@
-"""Under NUMBA_BOUNDSCHECK=1 no access outside an array goes unseen: planted ones are found.
+"""Under NUMBA_BOUNDSCHECK=1 no access outside an array goes unseen: planted ones are found, and kernels make none.
 
-That kernels make none is a promise: ``python -m benchmarks.reliability bounds``, whose short form is a test too.
+``python -m benchmarks.reliability bounds`` does the latter too, and says what it found.
 """
 
 import pytest
-from subprocesses import succeed
+from subprocesses import passed_and_skipped, succeed
 
+from benchmarks.reliability.every_kernel import TESTS
+from benchmarks.reliability.promises.bounds import CHECKED
 from fastconv_kernels.runtime import INTERPRETED
 
 pytestmark = pytest.mark.skipif(INTERPRETED, reason="NumPy checks bounds itself")
@@ -82,3 +84,10 @@ def test_a_planted_access_is_found_in_a_gather(tmp_path):
         print(error)
     """
     assert succeed(code, NUMBA_BOUNDSCHECK="1", FASTCONV_CACHE_DIR=tmp_path) == "sampled: outside the array"
+
+
+def test_the_kernels_tests_access_nothing_outside_an_array(tmp_path):
+    """On one thread, since the first task that leaves an array ends the launch."""
+    passed, skipped = passed_and_skipped(TESTS, [], **CHECKED, FASTCONV_CACHE_DIR=str(tmp_path))
+    assert passed > 4000
+    assert skipped < 5

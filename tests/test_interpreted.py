@@ -3,15 +3,10 @@
 There the NumPy twins of ``tile.py`` run instead of LLVM's vectors, so this also compares the two meanings of a tile.
 """
 
-import os
-import re
-import subprocess
-import sys
-
 import pytest
-from subprocesses import ROOT, succeed
+from subprocesses import passed_and_skipped, succeed
 
-from benchmarks.reliability.every_kernel import TESTS
+from benchmarks.reliability.every_kernel import SLOW_TESTS, TESTS
 from fastconv_kernels.runtime import INTERPRETED
 
 pytestmark = pytest.mark.skipif(INTERPRETED, reason="it starts an interpreter itself")
@@ -19,19 +14,9 @@ pytestmark = pytest.mark.skipif(INTERPRETED, reason="it starts an interpreter it
 
 def test_the_kernels_tests_pass_without_a_compiler():
     """The very tests of the compiled kernels, with few drawn examples."""
-    files = [str(ROOT / "tests" / f"test_{name}.py") for name in TESTS]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", *files],
-        env=os.environ | {"NUMBA_DISABLE_JIT": "1"},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-10_000:]
-    passed, skipped = (int((re.search(rf"(\d+) {word}", done.stdout) or [0, 0])[1]) for word in ("passed", "skipped"))
-    assert passed > 1500
+    slow = [f"--deselect=tests/{each}" for each in SLOW_TESTS]
+    passed, skipped = passed_and_skipped(TESTS, slow, NUMBA_DISABLE_JIT="1")
+    assert passed > 4000
     assert skipped < 5
 
 

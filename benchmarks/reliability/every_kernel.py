@@ -15,11 +15,15 @@ from fastconv_kernels.exponential import exp, log
 TESTS = (
     *("conv2d", "conv_transpose2d", "conv1d", "padding", "convolution", "memory", "pool2d", "linear", "activation"),
     *("elementwise", "adaptive", "resize", "loss", "optim", "averaging", "lanes", "augment", "bias", "guard_cells"),
-    "exactness",
+    *("exactness", "batchnorm", "groupnorm", "branches", "many"),
 )
-"""The tests of the kernels that are quick without the compiler too: tests/test_NAME.py."""
-SLOW_TESTS = ("batchnorm", "groupnorm", "branches", "many")
-"""The others."""
+"""The tests of the kernels: tests/test_NAME.py."""
+SLOW_TESTS = (
+    "test_batchnorm.py::test_gradcheck",
+    "test_groupnorm.py::test_gradcheck",
+    "test_branches.py::test_gradcheck",
+)
+"""Those among them that take three minutes without the compiler, where all others take one."""
 
 
 def run() -> None:

@@ -85,8 +85,8 @@ PROMISE = Promise(
     "Training that was killed goes on with the same bits",
     "`kill -9` at random moments of `fastconv train`, also within epochs and checkpoints; `--resume`, as often as it "
     "takes; weights, results.csv, metrics.json and submission.csv compared with those of an unbroken run. LeNet-5, and "
-    "a network with batch normalisation, dropout, augmentation, averaged weights, Adam, clipping and plateaus, alone and "
-    "as an ensemble of two",
+    "a network with batch normalisation, dropout, augmentation, averaged weights, Adam, clipping and plateaus, alone "
+    "and as an ensemble of two",
     measure,
     short=1,
     long=50,
