@@ -13,6 +13,7 @@ from fastconv import room
 from fastconv.layers import Layer, Workspace
 from fastconv.layers.base import Parameter
 from fastconv.layers.batchnorm import Folded
+from fastconv.layers.channelwise import Channelwise
 from fastconv.shapes import Shape
 from fastconv_kernels import limits, memory
 from fastconv_kernels.tile import LANES
@@ -53,9 +54,13 @@ def of_plan(work: Workspace) -> Footprint:
             for each in thing:
                 walk(each, is_of_training)
         elif isinstance(thing, Workspace):
-            # A normalisation that an evaluation folds into the convolution before it gives nothing of its own then.
+            # A normalisation that an evaluation folds into the convolution before it gives nothing of its own then, and
+            # the first of those that are joined gives nothing in training.
+            joined = [inner.y for layer, inner in thing.__dict__.get("steps", ()) if isinstance(layer, Channelwise)]
             for layer, inner in thing.__dict__.get("evaluation", ()):
                 if isinstance(layer, Folded):
+                    if any(inner.y is each for each in joined):
+                        met.add(id(inner.y))
                     walk(inner.y, True)
             inside(thing, is_of_training)
         elif type(thing).__module__.split(".")[0] in _OURS and not isinstance(thing, Layer | Parameter):

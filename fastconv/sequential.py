@@ -15,6 +15,7 @@ from fastconv.blocks import Blocks
 from fastconv.layers import Conv2d, Dropout, Layer, Linear, MaxPool2d, ReLU, Softmax, Workspace
 from fastconv.layers.base import Parameter
 from fastconv.layers.batchnorm import folded
+from fastconv.layers.channelwise import joined
 from fastconv.layers.softmax import write_softmax
 from fastconv.layers.together import together
 from fastconv.shapes import Shape, ShapeError
@@ -245,7 +246,7 @@ class Sequential(Layer):
         for (layer, inner), (after, behind) in pairwise(work.steps):
             if inner.relu and type(layer) in (Conv2d, Linear) and type(after) is MaxPool2d:
                 behind.gates, inner.gated = inner, True
-        work.evaluation = folded(work.steps)
+        work.evaluation, work.steps = folded(work.steps), joined(work.steps)
         return shape
 
     def fuses_sum(self) -> bool:

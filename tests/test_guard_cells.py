@@ -22,6 +22,7 @@ from fastconv_kernels import (
     batchnorm,
     bias,
     branches,
+    channelwise,
     conv2d,
     depthwise,
     elementwise,
@@ -39,6 +40,7 @@ from fastconv_kernels import (
     winograd,
     winograd_filter,
 )
+from fastconv_kernels.convolution import Geometry
 from fastconv_kernels.many import Many
 from fastconv_kernels.runtime import get_num_threads
 from fastconv_kernels.tile import LANES
@@ -431,6 +433,31 @@ def test_batch_norm(n, channels, pixels, dtype):
     how = *line, True, True, *sums
     check(batchnorm.batch_norm_backward, dy, x, x[:0], n, *how, y, writes=(10, 11, 12))
     check(batchnorm.batch_norm_backward, dy, x, y, n, *how, y.copy(), writes=(0, 10, 11, 12), overwrites=(10, 11, 12))
+
+
+@each_float
+@pytest.mark.parametrize(("n", "stride"), [(1, 1), (33, 1), (17, 2)])
+def test_channelwise(n, stride, dtype):
+    channels, size, out = 2, (5, 4), (5, 4) if stride == 1 else (3, 2)
+    how = (stride, stride), (1, 1), (1, 1), channels, np.dtype(dtype)
+    kernels = channelwise.Channelwise(Geometry((channels, 1, 3, 3), size, out, *how))
+    x, d, dy = (drawn(blocks_of(n), channels, *each, LANES, dtype=dtype) for each in (size, out, out))
+    k, shares = drawn(channels, 1, 3, 3, dtype=dtype), drawn(len(x), channels, 1, 3, 3, dtype=dtype)
+    line = [drawn(channels, dtype=dtype) for _ in range(4)]
+    found = [np.zeros(channels), np.zeros(channels), np.zeros(channels, dtype), np.zeros(channels, dtype)] * 2
+
+    def forward(x, k, gamma, beta, d, y, *found):
+        first, second = ((gamma, beta, 1e-5, True, *found[start : start + 4]) for start in (0, 4))
+        kernels.forward(x, n, first, k, second, d, y)
+
+    def backward(dy, d, x, k, mean, rstd, scale, shift, shares, dx, *sums):
+        first, second = ((mean, rstd, scale, shift, True, *sums[start : start + 2]) for start in (0, 2))
+        kernels.backward(dy, d, x, n, first, k, second, shares, dx)
+
+    found = [each.copy() for each in found]
+    check(forward, x, k, *line[:2], d, dy.copy(), *found, writes=tuple(range(4, 14)))
+    sums = [np.zeros(channels, dtype) for _ in range(4)]
+    check(backward, dy, d, x, k, *line, shares, x.copy(), *sums, writes=tuple(range(8, 14)))
 
 
 @each_float

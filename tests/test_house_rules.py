@@ -199,6 +199,7 @@ TOOLS = {
 # A file of kernels is one operation by one method, and knows no other, but for these.
 CONVOLUTIONS = {"conv2d", "depthwise", "pointwise", "winograd", "winograd_filter"}
 KERNEL_ARROWS = {
+    "channelwise": {"batchnorm", "depthwise"},
     "convolution": CONVOLUTIONS | {"pieces"},
     "depthwise": {"conv2d"},
     "pointwise": {"conv2d"},
@@ -370,8 +371,8 @@ def test_equations_that_are_cited_exist(path):
 
 
 OPERATIONS = [
-    "activation", "adaptive", "augment", "batchnorm", "bias", "branches", "conv2d", "depthwise", "elementwise",
-    "groupnorm", "linear", "loss", "optim", "padding", "pointwise", "pool2d", "resample", "winograd",
+    "activation", "adaptive", "augment", "batchnorm", "bias", "branches", "channelwise", "conv2d", "depthwise",
+    "elementwise", "groupnorm", "linear", "loss", "optim", "padding", "pointwise", "pool2d", "resample", "winograd",
     "winograd_filter",
 ]  # fmt: skip
 

@@ -15,14 +15,10 @@ from fastconv_kernels.exponential import exp, log
 TESTS = (
     *("conv2d", "conv_transpose2d", "conv1d", "padding", "convolution", "memory", "pool2d", "linear", "activation"),
     *("elementwise", "adaptive", "resize", "loss", "optim", "averaging", "lanes", "augment", "bias", "guard_cells"),
-    *("exactness", "batchnorm", "groupnorm", "branches", "many"),
+    *("exactness", "batchnorm", "channelwise", "groupnorm", "branches", "many"),
 )
 """The tests of the kernels: tests/test_NAME.py."""
-SLOW_TESTS = (
-    "test_batchnorm.py::test_gradcheck",
-    "test_groupnorm.py::test_gradcheck",
-    "test_branches.py::test_gradcheck",
-)
+SLOW_TESTS = tuple(f"test_{name}.py::test_gradcheck" for name in ("batchnorm", "channelwise", "groupnorm", "branches"))
 """Those among them that take three minutes without the compiler, where all others take one."""
 
 
@@ -59,6 +55,10 @@ def run() -> None:
     for n in (1, 9):  # cut into pieces, and not
         odd = rng.integers(0, 256, (n, 2, 7, 9)).astype(np.uint8)
         fc.train_step(special, fc.CrossEntropyLoss(), fc.SGD(0.1), odd, labels[:n])
+    for stride in (1, 2):
+        chain = fc.Conv2d(2, 2, 3, stride, padding=1, groups=2, bias=False)
+        between = fc.Sequential(fc.BatchNorm2d(2), fc.ReLU(), chain, fc.BatchNorm2d(2))
+        between.backward(between.forward(rng.standard_normal((3, 2, 10, 11)), training=True))
     geometry = convolution.Geometry((20, 20, 3, 3), (9, 9), (7, 7), (1, 1), (0, 0), (1, 1), 1, np.dtype(float))
     one, kernel, dy = np.ones((1, 20, 9, 9, 16)), np.ones((20, 20, 3, 3)), np.ones((1, 20, 7, 7, 16))
     convolution.backward_input(geometry, 1)(dy, kernel, one)

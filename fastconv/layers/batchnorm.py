@@ -102,23 +102,39 @@ class _BatchNorm(Layer):
         values, y = planes(x.array), planes(work.y.array)
         addend = work.nothing if work.addend is None else planes(work.addend.array)
         if work.batch:
-            gamma = work.ones if self.weight is None else self.weight.value
-            beta = work.zeros if self.bias is None else self.bias.value
             into = work.mean, work.var, work.scale, work.shift, y
-            batchnorm.batch_norm_forward(values, x.n, gamma, beta, self.eps, addend, work.relu, *into)
-            if training and self.track_running_stats:
-                self._track(work.mean, work.var, x.n * values.shape[2])
+            batchnorm.batch_norm_forward(values, x.n, *self.affine_of(work), self.eps, addend, work.relu, *into)
+            if training:
+                self.track(work, x.n * values.shape[2])
         else:
             work.mean[:], work.var[:] = self.running_mean, self.running_var
             work.scale[:], work.shift[:] = self.line(work.mean, work.var)
             batchnorm.scale_and_shift(values, work.scale, work.shift, addend, work.relu, y)
         return work.y
 
-    def _track(self, mean: np.ndarray, var: np.ndarray, count: int) -> None:
+    def affine_of(self, work: Workspace) -> tuple[np.ndarray, np.ndarray]:
+        """Return gamma and beta, or ones and zeros."""
+        if self.weight is None or self.bias is None:
+            return work.ones, work.zeros
+        return self.weight.value, self.bias.value
+
+    def track(self, work: Workspace, count: int) -> None:
+        """Let a batch of so many values a channel take part in the running statistics, if there are any."""
+        if not self.track_running_stats:
+            return
         self.num_batches_tracked += 1
         share = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
-        self.running_mean += share * (mean - self.running_mean)
-        self.running_var += share * (var * (count / max(count - 1, 1)) - self.running_var)
+        self.running_mean += share * (work.mean - self.running_mean)
+        self.running_var += share * (work.var * (count / max(count - 1, 1)) - self.running_var)
+
+    def moments(self, work: Workspace) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and 1 / sqrt(var + eps), float[C]."""
+        return work.mean.astype(self.dtype), (1 / np.sqrt(work.var + self.eps)).astype(self.dtype)
+
+    def keep(self, work: Workspace) -> None:
+        """Take over the gradients of gamma and beta."""
+        if self.weight is not None and self.bias is not None:
+            self.weight.grad, self.bias.grad = work.dgamma, work.dbeta
 
     def line(self, mean: np.ndarray, var: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return scale and shift, float[C], with which equation (35) is x * scale + shift."""
@@ -132,15 +148,13 @@ class _BatchNorm(Layer):
 
     def backward_blocks(self, dy: Blocks, work: Workspace, need_dx: bool) -> Blocks | None:
         """Write equation (36) into the gradients and return (37), in the memory of ``dy`` unless that is kept."""
-        rstd = (1 / np.sqrt(work.var + self.eps)).astype(self.dtype)
         dx, y = (work.dx, planes(work.y.array)) if work.adds else (dy, work.nothing)
         batchnorm.batch_norm_backward(
             planes(dy.array),
             planes(work.x.array),
             y,
             dy.n,
-            work.mean.astype(self.dtype),
-            rstd,
+            *self.moments(work),
             work.scale,
             work.shift,
             work.relu,
@@ -149,8 +163,7 @@ class _BatchNorm(Layer):
             work.dbeta,
             planes(dx.array),
         )
-        if self.weight is not None and self.bias is not None:
-            self.weight.grad, self.bias.grad = work.dgamma, work.dbeta
+        self.keep(work)
         return dx if need_dx else None
 
 

@@ -87,7 +87,7 @@ class Convolution(Layer):
             work.around = Padding(shape[2:], sides, self.padding_mode, 0, work.dtype)
             work.padded, work.dpadded = work.empty(whole), work.empty(whole)
             shape, sides = whole, ((0, 0), (0, 0))
-        geometry = self._geometry(shape, out, sides, work.dtype)
+        geometry = work.geometry = self._geometry(shape, out, sides, work.dtype)
         work.left = convolution.stays_in_pieces(geometry, shape[0]) if work.may_stay and self.knows_pieces else None
         work.y = work.empty(out, work.left)
         pieces = work.came, work.left is not None

@@ -49,15 +49,52 @@ from fastconv_kernels.tile import (
 
 
 @kernel(parallel=False)
-def _sums(x, b, c, middle, real):
-    """Return the sums of x - middle, and of its squares, over the real images of a block's channel."""
+def _sums(x, b, middle, real):
+    """Return the sums of x[b] - middle, and of its squares, over a channel's real images, x[B, S, 16]."""
     around = full(x, middle, 1, 1)
     rest, squares = zeros(x, 1, 1), zeros(x, 1, 1)
-    for s in range(x.shape[2]):
-        away = minus(vectors(x, (b, c, s), 2, 1, 1), around)
+    for s in range(x.shape[1]):
+        away = minus(vectors(x, (b, s), 1, 1, 1), around)
         rest = plus(rest, away)
         squares = outer_fma(squares, away, away)
     return np.float64(lane_total(first_lanes(rest, real))), np.float64(lane_total(first_lanes(squares, real)))
+
+
+@kernel(parallel=False)
+def write_statistics(x, c, n, gamma, beta, eps, mean, var, scale, shift):
+    """Write equation (34) by (68) of channel c, x[B, S, 16], and what makes (35) x * scale[c] + shift[c]."""
+    B, S, _ = x.shape
+    count, center, spread = 0.0, 0.0, 0.0
+    for b in range(B):
+        real = min(LANES, n - b * LANES)
+        here = np.float64(real) * S
+        if b == 0:
+            center = _sums(x, b, x.dtype.type(0), real)[0] / here
+        middle = x.dtype.type(center)
+        rest, squares = _sums(x, b, middle, real)
+        off = rest / here
+        delta, both = np.float64(middle) + off - center, count + here
+        spread += squares - here * off * off + delta * delta * count * here / both
+        center += delta * here / both
+        count = both
+    mean[c] = center
+    var[c] = max(spread, 0.0) / count
+    slope = 1 / np.sqrt(var[c] + eps) * np.float64(gamma[c])
+    scale[c] = slope
+    shift[c] = np.float64(beta[c]) - center * slope
+
+
+@kernel(parallel=False)
+def write_line(x, addend, c, scale, shift, relu, y):
+    """Write into ``y`` [S, 16] x * scale[c] + shift[c], plus ``addend[0]`` if there is one, and max(0, that)."""
+    factor, add = full(x, scale[c], 1, 1), full(x, shift[c], 1, 1)
+    for s in range(x.shape[0]):
+        z = outer_fma(add, factor, vectors(x, (s,), 0, 1, 1))
+        if addend.shape[0] > 0:
+            z = plus(z, vectors(addend, (0, s), 1, 1, 1))
+        if relu:
+            z = rectified(z)
+        store(z, y, (s,), 0, 1, 0, 1, 1)
 
 
 @kernel()
@@ -85,37 +122,12 @@ def batch_norm_forward(crew, x, n, gamma, beta, eps, addend, relu, mean, var, sc
     -----
     Race-free: task c is the only writer of ``y[:, c]`` and of number c of the others.
     """
-    B, C, S, _ = x.shape
-    adds = addend.shape[0] > 0
+    B, C = x.shape[:2]
     for c in prange(crew, C):
-        count, center, spread = 0.0, 0.0, 0.0
-        for b in range(B):
-            real = min(LANES, n - b * LANES)
-            here = np.float64(real) * S
-            if b == 0:
-                center = _sums(x, b, c, x.dtype.type(0), real)[0] / here
-            middle = x.dtype.type(center)
-            rest, squares = _sums(x, b, c, middle, real)
-            off = rest / here
-            delta, both = np.float64(middle) + off - center, count + here
-            spread += squares - here * off * off + delta * delta * count * here / both
-            center += delta * here / both
-            count = both
-        mean[c] = center
-        var[c] = max(spread, 0.0) / count
-        slope = 1 / np.sqrt(var[c] + eps) * np.float64(gamma[c])
-        scale[c] = slope
-        shift[c] = np.float64(beta[c]) - center * slope
-        factor, add = full(x, scale[c], 1, 1), full(x, shift[c], 1, 1)
+        write_statistics(x[:, c], c, n, gamma, beta, eps, mean, var, scale, shift)
         for back in range(B):
             b = B - 1 - back
-            for s in range(S):
-                z = outer_fma(add, factor, vectors(x, (b, c, s), 2, 1, 1))
-                if adds:
-                    z = plus(z, vectors(addend, (b, c, s), 2, 1, 1))
-                if relu:
-                    z = rectified(z)
-                store(z, y, (b, c, s), 0, 1, 2, 1, 1)
+            write_line(x[b, c], addend[b : b + 1, c], c, scale, shift, relu, y[b, c])
 
 
 @kernel()
@@ -135,18 +147,47 @@ def scale_and_shift(crew, x, scale, shift, addend, relu, y):
     -----
     Race-free: task (c, b) is the only writer of ``y[b, c]``.
     """
-    B, C, S, _ = x.shape
-    adds = addend.shape[0] > 0
+    B, C = x.shape[:2]
     for task in prange(crew, B * C):
         c, b = task // B, task % B
-        factor, add = full(x, scale[c], 1, 1), full(x, shift[c], 1, 1)
-        for s in range(S):
-            z = outer_fma(add, factor, vectors(x, (b, c, s), 2, 1, 1))
-            if adds:
-                z = plus(z, vectors(addend, (b, c, s), 2, 1, 1))
-            if relu:
-                z = rectified(z)
-            store(z, y, (b, c, s), 0, 1, 2, 1, 1)
+        write_line(x[b, c], addend[b : b + 1, c], c, scale, shift, relu, y[b, c])
+
+
+@kernel(parallel=False)
+def gradient_sums(dy, x, y, c, mean, rstd, scale, shift, relu, real):
+    """Return a block's part of the sums (36) of channel c: dbeta's, dgamma's; dy and x are [S, 16].
+
+    ``y`` is [1, S, 16] if there was an addend, whose gradient then overwrites ``dy``; else [0, S, 16].
+    """
+    added = y.shape[0] > 0
+    factor, add = full(x, scale[c], 1, 1), full(x, shift[c], 1, 1)
+    middle, unit = full(x, mean[c], 1, 1), full(x, rstd[c], 1, 1)
+    by_x, by_one = zeros(x, 1, 1), zeros(x, 1, 1)
+    for s in range(x.shape[0]):
+        pixel, dz = vectors(x, (s,), 0, 1, 1), vectors(dy, (s,), 0, 1, 1)
+        if relu and added:
+            dz = gated(dz, vectors(y, (0, s), 1, 1, 1))
+            store(dz, dy, (s,), 0, 1, 0, 1, 1)
+        elif relu:
+            dz = gated(dz, outer_fma(add, factor, pixel))
+        by_one = plus(by_one, dz)
+        by_x = outer_fma(by_x, dz, times(minus(pixel, middle), unit))
+    return lane_total(first_lanes(by_one, real)), lane_total(first_lanes(by_x, real))
+
+
+@kernel(parallel=False)
+def write_gradient(dy, x, c, m, mean, rstd, scale, shift, relu, batch, dgamma, dbeta, real, dx):
+    """Write a block's part of equation (37) of channel c into ``dx``; dy, x and dx are [S, 16]."""
+    factor, add, middle = full(x, scale[c], 1, 1), full(x, shift[c], 1, 1), full(x, mean[c], 1, 1)
+    # dx = scale * dz - along * (x - mean) - level, with the coefficients of (37)
+    along = full(x, x.dtype.type(-scale[c] * rstd[c] * dgamma / m if batch else 0.0), 1, 1)
+    level = full(x, x.dtype.type(-scale[c] * dbeta / m if batch else 0.0), 1, 1)
+    for s in range(x.shape[0]):
+        pixel, dz = vectors(x, (s,), 0, 1, 1), vectors(dy, (s,), 0, 1, 1)
+        if relu:
+            dz = gated(dz, outer_fma(add, factor, pixel))
+        out = outer_fma(outer_fma(level, along, minus(pixel, middle)), factor, dz)
+        store(first_lanes(out, real), dx, (s,), 0, 1, 0, 1, 1)
 
 
 @kernel()
@@ -182,35 +223,17 @@ def batch_norm_backward(crew, dy, x, y, n, mean, rstd, scale, shift, relu, batch
     """
     B, C, S, _ = x.shape
     m = np.float64(n) * S
-    added = y.shape[0] > 0
+    gates = relu and y.shape[0] == 0
     for c in prange(crew, C):
-        factor, add = full(x, scale[c], 1, 1), full(x, shift[c], 1, 1)
-        middle, unit = full(x, mean[c], 1, 1), full(x, rstd[c], 1, 1)
         gamma_sum, beta_sum = 0.0, 0.0
         for b in range(B):
-            by_x, by_one = zeros(x, 1, 1), zeros(x, 1, 1)
-            for s in range(S):
-                pixel, dz = vectors(x, (b, c, s), 2, 1, 1), vectors(dy, (b, c, s), 2, 1, 1)
-                if relu and added:
-                    dz = gated(dz, vectors(y, (b, c, s), 2, 1, 1))
-                    store(dz, dy, (b, c, s), 0, 1, 2, 1, 1)
-                elif relu:
-                    dz = gated(dz, outer_fma(add, factor, pixel))
-                by_one = plus(by_one, dz)
-                by_x = outer_fma(by_x, dz, times(minus(pixel, middle), unit))
             real = min(LANES, n - b * LANES)
-            gamma_sum += np.float64(lane_total(first_lanes(by_x, real)))
-            beta_sum += np.float64(lane_total(first_lanes(by_one, real)))
+            one, other = gradient_sums(dy[b, c], x[b, c], y[b : b + 1, c], c, mean, rstd, scale, shift, relu, real)
+            beta_sum += np.float64(one)
+            gamma_sum += np.float64(other)
         dgamma[c], dbeta[c] = gamma_sum, beta_sum
-        # dx = scale * dz - along * (x - mean) - level, with the coefficients of (37)
-        along = full(x, x.dtype.type(-scale[c] * rstd[c] * gamma_sum / m if batch else 0.0), 1, 1)
-        level = full(x, x.dtype.type(-scale[c] * beta_sum / m if batch else 0.0), 1, 1)
         for back in range(B):
             b = B - 1 - back
             real = min(LANES, n - b * LANES)
-            for s in range(S):
-                pixel, dz = vectors(x, (b, c, s), 2, 1, 1), vectors(dy, (b, c, s), 2, 1, 1)
-                if relu and not added:
-                    dz = gated(dz, outer_fma(add, factor, pixel))
-                out = outer_fma(outer_fma(level, along, minus(pixel, middle)), factor, dz)
-                store(first_lanes(out, real), dx, (b, c, s), 0, 1, 2, 1, 1)
+            how = mean, rstd, scale, shift, gates, batch, gamma_sum, beta_sum
+            write_gradient(dy[b, c], x[b, c], c, m, *how, real, dx[b, c])

@@ -88,8 +88,71 @@ def forward(P, KW, step, gap):
 
 
 @lru_cache
+def forward_plane(P, KW, step, gap):
+    """Make what writes one plane of equation (1), for images in the caches: each tile's sums stay in registers.
+
+    The arguments, and the bits, are those of ``forward``.
+    """
+    reach = (KW - 1) * gap + 1
+    span = (P - 1) * step + reach
+
+    @kernel(parallel=False)
+    def correlate(image, k, c, bias, response, rows, left):
+        """Write ``response`` [OH, OW, 16] from ``image`` [H, W, 16], by filter and bias c."""
+        H, (OH, OW, _), KH = image.shape[0], response.shape, k.shape[1]
+        sh, dh, oh = rows
+        for i in range(OH):
+            top = i * sh + oh
+            u_from, u_to = max(0, -(top // dh)), min(KH, -((top - H) // dh))
+            for j in range(0, OW - P + 1, P):
+                acc = spread(bias, c, 1, P)
+                for u in range(u_from, u_to):
+                    pixels = padded_vectors(image, (top + u * dh, j * step + left), 1, 1, span)
+                    acc = correlated(acc, weights(k, (c, u, 0), 2, KW), pixels, step, gap)
+                store(acc, response, (i, j), 0, 1, 1, 1, P)
+            for j in range(OW // P * P, OW):
+                one = spread(bias, c, 1, 1)
+                for u in range(u_from, u_to):
+                    pixels = padded_vectors(image, (top + u * dh, j * step + left), 1, 1, reach)
+                    one = correlated(one, weights(k, (c, u, 0), 2, KW), pixels, step, gap)
+                store(one, response, (i, j), 0, 1, 1, 1, 1)
+
+    return correlate
+
+
+@lru_cache
+def backward_input_plane(P):
+    """Make what writes one plane of equation (3); the argument is that of ``backward_input``."""
+
+    @kernel(parallel=False)
+    def spread_out(response, k, c, bias, image, rows, columns):
+        """Write ``image`` [H, W, 16] from ``response`` [OH, OW, 16], by filter and bias c."""
+        OH, (H, W, _) = response.shape[0], image.shape
+        sh, sw = rows.shape[0], columns.shape[0]
+        for p in range(H):
+            tap, tap_step, KH, oh, dh = rows[p % sh]
+            top = p // sh + oh
+            u_from, u_to = max(0, -(top // dh)), min(KH, -((top - OH) // dh))
+            for q in range(sw):
+                column_tap, column_step, KW, ow, dw = columns[q]
+                size = (W - q + sw - 1) // sw
+                for start in range(0, size, P):
+                    j = min(start, size - P)
+                    acc = spread(bias, c, 1, P)
+                    for u in range(u_from, u_to):
+                        for v in range(KW):
+                            weight = weights(k, (c, tap - u * tap_step, column_tap - v * column_step), 2, 1)
+                            place = top + u * dh, j + ow + v * dw
+                            acc = outer_fma(acc, weight, padded_vectors(response, place, 1, 1, P))
+                    store(acc, image, (p, q + j * sw), 0, 1, 1, sw, P)
+
+    return spread_out
+
+
+@lru_cache
 def backward_input(P):
     """Make the kernel of equation (3) for tiles of P pixels, a stride apart: for strides of which one is above 1."""
+    spread_out = backward_input_plane(P)
 
     @kernel()
     def depthwise_backward_input(crew, dy, k, bias, dx, rows, columns, relu):
@@ -112,39 +175,53 @@ def backward_input(P):
         Race-free: task (b, c) is the only writer of ``dx[b, c]``.  Each sum runs over u, v in that order, backwards, as
         in equation (6).
         """
-        B, C, OH, _, _ = dy.shape
-        H, W = dx.shape[2:4]
-        sh, sw = rows.shape[0], columns.shape[0]
+        B, C = dy.shape[:2]
         for task in prange(crew, B * C):
             b, c = task // C, task % C
-            response, image = dy[b, c], dx[b, c]
-            for p in range(H):
-                tap, tap_step, KH, oh, dh = rows[p % sh]
-                top = p // sh + oh
-                u_from, u_to = max(0, -(top // dh)), min(KH, -((top - OH) // dh))
-                for q in range(sw):
-                    column_tap, column_step, KW, ow, dw = columns[q]
-                    size = (W - q + sw - 1) // sw
-                    for start in range(0, size, P):
-                        j = min(start, size - P)
-                        acc = spread(bias, c, 1, P)
-                        for u in range(u_from, u_to):
-                            for v in range(KW):
-                                weight = weights(k, (c, tap - u * tap_step, column_tap - v * column_step), 2, 1)
-                                place = top + u * dh, j + ow + v * dw
-                                acc = outer_fma(acc, weight, padded_vectors(response, place, 1, 1, P))
-                        if relu:
-                            acc = rectified(acc)
-                        store(acc, image, (p, q + j * sw), 0, 1, 1, sw, P)
+            image = dx[b, c]
+            spread_out(dy[b, c], k, c, bias, image, rows, columns)
+            if relu:
+                for p in range(image.shape[0]):
+                    for q in range(image.shape[1]):
+                        store(rectified(vectors(image, (p, q), 1, 1, 1)), image, (p, q), 0, 1, 1, 1, 1)
 
     return depthwise_backward_input
 
 
 @lru_cache
-def backward_filter(P, KW, step, gap):
-    """Make the kernel of equation (2); the arguments are those of ``forward``."""
+def backward_filter_plane(P, KW, step, gap):
+    """Make what writes one plane's part of equation (2); the arguments are those of ``forward``."""
     reach = (KW - 1) * gap + 1
     span = (P - 1) * step + reach
+
+    @kernel(parallel=False)
+    def gather(response, image, share, rows, left, sums):
+        """Write ``share`` [KH, KW] from dy's plane and x's; ``sums`` [KH, KW, 16] is where they wait."""
+        (OH, OW, _), H, KH = response.shape, image.shape[0], share.shape[0]
+        sh, dh, oh = rows
+        sums[:] = 0
+        for i in range(OH):
+            for u in range(KH):
+                row = i * sh + u * dh + oh
+                if 0 <= row < H:
+                    acc = vectors(sums, (u, 0, 0), 1, 1, KW)
+                    for j in range(0, OW - P + 1, P):
+                        pixels = padded_vectors(image, (row, j * step + left), 1, 1, span)
+                        acc = correlated(acc, vectors(response, (i, j), 1, 1, P), pixels, gap, step)
+                    for j in range(OW // P * P, OW):
+                        pixels = padded_vectors(image, (row, j * step + left), 1, 1, reach)
+                        acc = correlated(acc, vectors(response, (i, j), 1, 1, 1), pixels, gap, step)
+                    store(acc, sums, (u, 0, 0), 0, 1, 1, 1, KW)
+        for u in range(KH):
+            store_lane_sums(vectors(sums, (u, 0, 0), 1, 1, KW), share, (u, 0), 0, 1, 1, KW)
+
+    return gather
+
+
+@lru_cache
+def backward_filter(P, KW, step, gap):
+    """Make the kernel of equation (2); the arguments are those of ``forward``."""
+    gather = backward_filter_plane(P, KW, step, gap)
 
     @kernel()
     def depthwise_backward_filter(crew, dy, x, shares, rows, left, scratch):
@@ -167,27 +244,10 @@ def backward_filter(P, KW, step, gap):
         Race-free: task (b, c) is the only writer of ``shares[b, c]``.  A share is summed over i and j in that order in
         sixteen lanes, which are then added in a fixed tree.
         """
-        B, C, OH, OW, _ = dy.shape
-        H, KH = x.shape[2], shares.shape[2]
-        sh, dh, oh = rows
+        B, C = dy.shape[:2]
         for task in prange(crew, B * C):
             b, c = task // C, task % C
-            image, response, share, sums = x[b, c], dy[b, c], shares[b, c], scratch[crew.worker]
-            sums[:] = 0
-            for i in range(OH):
-                for u in range(KH):
-                    row = i * sh + u * dh + oh
-                    if 0 <= row < H:
-                        acc = vectors(sums, (u, 0, 0), 1, 1, KW)
-                        for j in range(0, OW - P + 1, P):
-                            pixels = padded_vectors(image, (row, j * step + left), 1, 1, span)
-                            acc = correlated(acc, vectors(response, (i, j), 1, 1, P), pixels, gap, step)
-                        for j in range(OW // P * P, OW):
-                            pixels = padded_vectors(image, (row, j * step + left), 1, 1, reach)
-                            acc = correlated(acc, vectors(response, (i, j), 1, 1, 1), pixels, gap, step)
-                        store(acc, sums, (u, 0, 0), 0, 1, 1, 1, KW)
-            for u in range(KH):
-                store_lane_sums(vectors(sums, (u, 0, 0), 1, 1, KW), share, (u, 0), 0, 1, 1, KW)
+            gather(dy[b, c], x[b, c], shares[b, c], rows, left, scratch[crew.worker])
 
     return depthwise_backward_filter
 
@@ -204,8 +264,8 @@ def pixels(columns):
     return min(range(1, min(PIXELS, columns) + 1), key=lambda p: columns // p + columns % p)
 
 
-def _sliding(geometry, make):
-    """Return a kernel of ``forward`` or ``backward_filter`` for one geometry, its rows and its left."""
+def sliding(geometry, make):
+    """Return what ``forward``, or one like it, makes for a geometry, with its rows and left."""
     (*rows, _, _, _), (step, gap, left, *_) = geometry.forward_lines()
     return make(pixels(geometry.output[1]), geometry.weight[3], step, gap), tuple(rows), left
 
@@ -214,7 +274,7 @@ class Forward:
     """Equation (1) for one geometry."""
 
     def __init__(self, geometry):
-        self._kernel, *self._where = _sliding(geometry, forward)
+        self._kernel, *self._where = sliding(geometry, forward)
 
     def __call__(self, x, k, bias, y, relu):
         """Write equation (1), and max(0, that) if ``relu``, into ``y``."""
@@ -228,37 +288,46 @@ def remainders(geometry):
     return [np.array([(*taps, offset, gap) for (_, gap, offset, *_), taps in lines]) for lines in found]
 
 
+def against(geometry, slide, scatter):
+    """Return what ``slide`` or ``scatter`` makes for equation (3), with its rows and columns.
+
+    At stride 1 it is a forward convolution of dy with ``facing(k)``, and ``slide`` is ``forward``, or one like it; at
+    other strides ``scatter`` is ``backward_input``, or one like it.
+    """
+    if geometry.stride != (1, 1):
+        rows, columns = remainders(geometry)
+        return scatter(min(PIXELS, geometry.image[1] // len(columns))), rows, columns
+    axes = zip(geometry.weight[2:], geometry.dilation, geometry.padding, strict=True)
+    padding = tuple((taps - 1) * gap - before for taps, gap, before in axes)
+    return sliding(geometry._replace(image=geometry.output, output=geometry.image, padding=padding), slide)
+
+
+def facing(k, geometry):
+    """Return the filters as what ``against`` returns takes them, float[C, KH, KW]."""
+    return np.ascontiguousarray(k[:, 0, ::-1, ::-1]) if geometry.stride == (1, 1) else k[:, 0]
+
+
 class BackwardInput:
-    """Equation (3) for one geometry: at stride 1 a forward convolution of dy with the filters flipped."""
+    """Equation (3) for one geometry."""
 
     def __init__(self, geometry):
-        self._no_bias = np.zeros(geometry.groups, geometry.dtype)
-        self._flips = geometry.stride == (1, 1)
-        if self._flips:
-            axes = zip(geometry.weight[2:], geometry.dilation, geometry.padding, strict=True)
-            padding = tuple((taps - 1) * gap - before for taps, gap, before in axes)
-            turned = geometry._replace(image=geometry.output, output=geometry.image, padding=padding)
-            self._kernel, *self._where = _sliding(turned, forward)
-        else:
-            self._where = remainders(geometry)
-            self._kernel = backward_input(min(PIXELS, geometry.image[1] // len(self._where[1])))
+        self._geometry, self._no_bias = geometry, np.zeros(geometry.groups, geometry.dtype)
+        self._kernel, *self._where = against(geometry, forward, backward_input)
 
     def __call__(self, dy, k, dx, bias=None, relu=False):
         """Write equation (3), plus ``bias``, and max(0, that) if ``relu``, into ``dx``; all of it.
 
         Where no output looks, the gradient is zero.
         """
-        bias, k = self._no_bias if bias is None else bias, k[:, 0]
-        if self._flips:
-            k = np.ascontiguousarray(k[:, ::-1, ::-1])
-        self._kernel(dy, k, bias, dx, *self._where, relu)
+        bias = self._no_bias if bias is None else bias
+        self._kernel(dy, facing(k, self._geometry), bias, dx, *self._where, relu)
 
 
 class BackwardFilter:
     """Equation (2) for one geometry."""
 
     def __init__(self, geometry):
-        self._kernel, *self._where = _sliding(geometry, backward_filter)
+        self._kernel, *self._where = sliding(geometry, backward_filter)
 
     def __call__(self, dy, x, shares):
         """Write each block's share of equation (2) into ``shares``."""

@@ -387,6 +387,7 @@ def _outer_fma(typingctx, tile, column, row):
 
 def correlated(tile, taps, row, step, gap):
     """tile[j] + the sum of taps[v] * row[j*step + v*gap], whose products are added one by one in the order of v."""
+    tile = tile.reshape(-1, LANES)  # of one row
     for v in range(len(taps)):
         tile = tile + taps[v] * row[v * gap : v * gap + (len(tile) - 1) * step + 1 : step]
     return tile

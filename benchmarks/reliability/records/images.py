@@ -69,9 +69,19 @@ def _convolution(x: tuple[int, ...], weight: tuple[int, ...], options: Options, 
     return Sample(shapes, options)
 
 
+def _shared(magnitude: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Return the magnitude by which sums of 3x3 filters are rounded: perhaps in patches, whose outputs share it.
+
+    So an output of few terms, as at the edge of padding, may be as wrong as one of many: docs/backprop.md.
+    """
+    if weight.shape[2:] != (3, 3) or not magnitude.size:
+        return magnitude
+    return np.broadcast_to(magnitude.max((2, 3), keepdims=True), magnitude.shape)
+
+
 def _conv2d_forward(arrays: Arrays, options: Options) -> Expected:
     value, magnitude = (reference.conv2d(**each, **options) for each in (arrays, absolute(arrays)))
-    return Expected(value, magnitude, arrays["weight"][0].size + 1)
+    return Expected(value, _shared(magnitude, arrays["weight"]), arrays["weight"][0].size + 1)
 
 
 def _conv2d_backward(dy: np.ndarray, arrays: Arrays, options: Options) -> dict[str, Expected]:
@@ -86,8 +96,10 @@ def _conv2d_backward(dy: np.ndarray, arrays: Arrays, options: Options) -> dict[s
     # Padding other than with zeros gives a pixel the gradients of its copies too.
     copies = 1 if options.get("padding_mode", "zeros") == "zeros" else 9
     terms = copies * weight[:, 0].size, dy[:, 0].size, dy[:, 0].size
-    found = gradients(dy, x, weight), gradients(np.abs(dy), np.abs(x), np.abs(weight))
-    parts = zip(("x", "weight", "bias"), *found, terms, strict=True)
+    values = gradients(dy, x, weight)
+    by_x, by_weight, by_bias = gradients(np.abs(dy), np.abs(x), np.abs(weight))
+    magnitudes = _shared(by_x, weight), _shared(by_weight, weight), by_bias
+    parts = zip(("x", "weight", "bias"), values, magnitudes, terms, strict=True)
     return {name: Expected(*rest) for name, *rest in parts if name in arrays}
 
 
@@ -207,9 +219,11 @@ def _conv1d_forward(arrays: Arrays, options: Options) -> Expected:
 def _three(backward: Callable[..., Any], dy: np.ndarray, arrays: Arrays, options: Options) -> dict[str, Expected]:
     """Return gradients by an oracle that gives them to x, weight and bias."""
     x, weight = arrays["x"], arrays["weight"]
-    found = backward(dy, x, weight, **options), backward(np.abs(dy), np.abs(x), np.abs(weight), **options)
+    values = backward(dy, x, weight, **options)
+    by_x, by_weight, by_bias = backward(np.abs(dy), np.abs(x), np.abs(weight), **options)
+    magnitudes = _shared(by_x, weight), _shared(by_weight, weight), by_bias
     terms = weight.size, dy[:, 0].size + x[:, 0].size, dy[:, 0].size
-    parts = zip(("x", "weight", "bias"), *found, terms, strict=True)
+    parts = zip(("x", "weight", "bias"), values, magnitudes, terms, strict=True)
     return {name: Expected(*rest) for name, *rest in parts if name in arrays}
 
 
@@ -283,7 +297,7 @@ def _transposed(x: tuple[int, ...], weight: tuple[int, ...], options: Options) -
 
 def _transposed_forward(arrays: Arrays, options: Options) -> Expected:
     value, magnitude = (reference.conv_transpose2d(**each, **options) for each in (arrays, absolute(arrays)))
-    return Expected(value, magnitude, arrays["weight"][:, 0].size + 1)
+    return Expected(value, _shared(magnitude, arrays["weight"]), arrays["weight"][:, 0].size + 1)
 
 
 def _transposed_layer(arrays: Arrays, options: Options) -> Layer:
