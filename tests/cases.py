@@ -83,6 +83,7 @@ POINTWISE = {
     "pointwise, one filter": ((2, 4, 2, 5), (1, 1, 1), 1, 0, 1, 1),
     "pointwise, ragged": ((17, 3, 4, 3), (7, 1, 1), 1, 0, 1, 1),
     "pointwise, many pixels": ((1, 4, 9, 11), (5, 1, 1), 1, 0, 1, 1),
+    "pointwise, many of both": ((17, 6, 9, 15), (31, 1, 1), 1, 0, 1, 1),
     "pointwise, many filters": ((1, 4, 5, 8), (70, 1, 1), 1, 0, 1, 1),
     "pointwise, three blocks": ((33, 7, 3, 2), (9, 1, 1), 1, 0, 1, 1),
 }

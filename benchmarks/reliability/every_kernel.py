@@ -57,7 +57,7 @@ def run() -> None:
         fc.train_step(special, fc.CrossEntropyLoss(), fc.SGD(0.1), odd, labels[:n])
     for stride in (1, 2):
         chain = fc.Conv2d(2, 2, 3, stride, padding=1, groups=2, bias=False)
-        between = fc.Sequential(fc.BatchNorm2d(2), fc.ReLU(), chain, fc.BatchNorm2d(2))
+        between = fc.Sequential(fc.BatchNorm2d(2), fc.ReLU(), chain, fc.BatchNorm2d(2), fc.Conv2d(2, 2, 1))
         between.backward(between.forward(rng.standard_normal((3, 2, 10, 11)), training=True))
     geometry = convolution.Geometry((20, 20, 3, 3), (9, 9), (7, 7), (1, 1), (0, 0), (1, 1), 1, np.dtype(float))
     one, kernel, dy = np.ones((1, 20, 9, 9, 16)), np.ones((20, 20, 3, 3)), np.ones((1, 20, 7, 7, 16))

@@ -164,15 +164,10 @@ class Channelwise:
     def _scratch(self, blocks):
         """Return memory for each thread: a plane before and one behind the filter, sums of taps, sums of blocks."""
         before, behind, taps = self._geometry.image, self._geometry.output, self._geometry.weight[2:]
-        ends = np.cumsum([0, *map(np.prod, (before, behind, taps)), -(-2 * blocks // LANES)]).tolist()
-        whole = memory.scratch((ends[-1], LANES), self._geometry.dtype)
-        lines, behind_lines, sums, parts = (whole[:, ends[i] : ends[i + 1]] for i in range(4))
-        threads = whole.shape[0]
-        return (
-            (lines.reshape(threads, *before, LANES), lines),
-            (behind_lines.reshape(threads, *behind, LANES), behind_lines),
-            (sums.reshape(threads, *taps, LANES), parts.reshape(threads, -1)[:, : 2 * blocks].reshape(threads, 2, -1)),
-        )
+        shapes = (*before, LANES), (*behind, LANES), (*taps, LANES), (-(-2 * blocks // LANES), LANES)
+        plane, dplane, sums, parts = memory.scratch_parts(shapes, self._geometry.dtype)
+        parts = parts.reshape(parts.shape[0], -1)[:, : 2 * blocks].reshape(-1, 2, blocks)
+        return (plane, _line(plane)), (dplane, _line(dplane)), (sums, parts)
 
     def forward(self, x, n, first, k, second, d, y):
         """Write ``channelwise_forward``'s outputs; arrays are float[B, C, rows, columns, 16], k float[C, 1, KH, KW]."""
@@ -185,6 +180,11 @@ class Channelwise:
         scattered = depthwise.facing(k, self._geometry), self._no_bias, *self._against
         how = n, first, second, tuple(self._along), scattered, *self._scratch(x.shape[0])
         self._backward(_lines(dy), _lines(d), _lines(x), *how, shares[:, :, 0], (dx, _lines(dx)))
+
+
+def _line(planes):
+    """View [threads, H, W, 16] as [threads, S, 16]."""
+    return planes.reshape(planes.shape[0], -1, LANES)
 
 
 def _lines(array):

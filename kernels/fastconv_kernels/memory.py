@@ -7,6 +7,7 @@ convolution that costs 5 to 10 per cent, on a 1x1 convolution, which waits for m
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from math import prod
 
 import numpy as np
@@ -55,10 +56,17 @@ def scratch(shape, dtype):
     return scratch_and_more(shape, (0,), dtype)[0]
 
 
+def scratch_parts(shapes, dtype):
+    """Return float[threads, *shape] for each of some shapes: a ``scratch`` in parts."""
+    whole = scratch((sum(map(prod, shapes)),), dtype)
+    ends = accumulate(map(prod, shapes))
+    return [whole[:, end - prod(shape) : end].reshape(-1, *shape) for end, shape in zip(ends, shapes, strict=True)]
+
+
 def scratch_and_more(shape, more, dtype):
     """Return ``scratch(shape, dtype)``, and float[*more] beside it for all tasks, of this launch and the next."""
     whole = (most_threads(), *shape)
-    counts = [int(np.prod(each)) for each in (whole, more)]
+    counts = [prod(each) for each in (whole, more)]
     # Each part starts a cache line.
     sizes = [-(-count * np.dtype(dtype).itemsize // CACHE_LINE) * CACHE_LINE for count in counts]
     raw = getattr(_of_this_thread, "raw", None)

@@ -5,6 +5,7 @@ so a task works through pixels that stay in the second-level cache, with all fil
 """
 
 from functools import lru_cache
+from math import prod
 
 import numpy as np
 
@@ -131,9 +132,10 @@ class BackwardInput(Forward):
 @lru_cache
 def backward_filter(M, P):
     """Make the kernel of equation (2) for tiles of M filters by P channels; F >= M and C >= P."""
+    TILE = M * P
 
     @kernel()
-    def pointwise_backward_filter(crew, dy, x, shares, scratch):
+    def pointwise_backward_filter(crew, dy, x, shares, side, waiting):
         """Write each block's share of equation (2); ``bias.sum_shares`` adds them in block order.
 
         Parameters
@@ -144,31 +146,50 @@ def backward_filter(M, P):
             The forward pass's input.
         shares : float[B, F, C]
             Overwritten.
-        scratch : float[threads, S, M, 16]
-            Where a task puts its M planes of dy side by side, pixel by pixel, since all its tiles read them.
+        side : float[threads, Q, M, 16]
+            Where a tile's M planes of dy lie side by side, pixel by pixel, Q pixels at a time.
+        waiting : float[threads, tiles of a task, ceil(C/P), M * P, 16]
+            Where sums wait for the next Q pixels.
 
         Notes
         -----
         Race-free: task (b, filters) is the only writer of its part of ``shares[b]``, or writes the same bits as its
         neighbour where the last tile is moved back to fit.  A share is summed over s in order in sixteen lanes, which
         are then added in a fixed tree.
+
+        Q pixels of all channels stay in the second-level cache until all tiles of a task have seen them, and those of
+        a tile's filters in the first.
         """
         B, F, S, _ = dy.shape
         C = x.shape[1]
-        T = -(-F // M)
-        for task in prange(crew, B * T):
-            b, f = task // T, min(task % T * M, F - M)
-            image, response, share, together = x[b], dy[b], shares[b], scratch[crew.worker]
-            for s in range(S):
-                store(vectors(response, (f, s), 0, 1, M), together, (s, 0), 0, 1, 1, 1, M)
-            for start in range(0, C, P):
-                c = min(start, C - P)
-                acc = zeros(x, M, P)
-                for s in range(S):
-                    acc = outer_fma(acc, vectors(together, (s, 0), 1, 1, M), vectors(image, (c, s), 0, 1, P))
-                store_lane_sums(acc, share, (f, c), 0, M, 1, P)
+        T, Q, together = -(-F // M), side.shape[1], waiting.shape[1]
+        groups = -(-T // together)
+        for task in prange(crew, B * groups):
+            b, first = task // groups, task % groups * together
+            image, response, share = x[b], dy[b], shares[b]
+            planes, sums = side[crew.worker], waiting[crew.worker]
+            for start in range(0, S, Q):
+                count = min(Q, S - start)
+                for t in range(first, min(first + together, T)):
+                    f = min(t * M, F - M)
+                    for s in range(count):
+                        store(vectors(response, (f, start + s), 0, 1, M), planes, (s, 0), 0, 1, 1, 1, M)
+                    for left in range(0, C, P):
+                        c, place = min(left, C - P), (t - first, left // P, 0)
+                        acc = vectors(sums, place, 2, 1, TILE) if start > 0 else zeros(x, M, P)
+                        for s in range(count):
+                            pixel = vectors(image, (c, start + s), 0, 1, P)
+                            acc = outer_fma(acc, vectors(planes, (s, 0), 1, 1, M), pixel)
+                        if start + count < S:
+                            store(acc, sums, place, 2, TILE, 2, 1, 1)
+                        else:
+                            store_lane_sums(acc, share, (f, c), 0, M, 1, P)
 
     return pointwise_backward_filter
+
+
+TOGETHER, PIXELS = 4, 64
+"""Tiles of a task and pixels at a time of the gradient to the filters, at most: measured, docs/adr/0027."""
 
 
 class BackwardFilter:
@@ -176,11 +197,12 @@ class BackwardFilter:
 
     def __init__(self, geometry):
         filters, channels = geometry.weight[:2]
-        self._rows, columns = choose(filters, channels, VECTOR)
-        self._kernel = backward_filter(self._rows, columns)
+        m, p = choose(filters, channels, VECTOR)
+        self._kernel = backward_filter(m, p)
+        side = min(PIXELS, prod(geometry.output)), m, LANES
+        self._scratch = side, (min(TOGETHER, -(-filters // m)), -(-channels // p), m * p, LANES)
 
     def __call__(self, dy, x, shares):
         """Write each block's share of equation (2) into ``shares``."""
-        dy, x = _pixels(dy), _pixels(x)
-        scratch = memory.scratch((x.shape[2], self._rows, LANES), x.dtype)
-        self._kernel(dy, x, shares[:, :, :, 0, 0], scratch)
+        scratch = memory.scratch_parts(self._scratch, x.dtype)
+        self._kernel(_pixels(dy), _pixels(x), shares[:, :, :, 0, 0], *scratch)

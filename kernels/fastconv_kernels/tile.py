@@ -367,6 +367,7 @@ def _weights(typingctx, k, index, axis, m):
 
 def outer_fma(tile, column, row):
     """tile[i, j] + column[i] * row[j] for every i and j, each a multiply-add that rounds once."""
+    tile = tile.reshape(len(column), -1, LANES)  # a row of vectors is a tile
     return tile + column.reshape(len(column), 1, -1) * row
 
 
