@@ -46,7 +46,7 @@ RECIPES = {
     "lenet5-augment": Recipe(0.9945, "--model lenet5 --augment"),
     "digitnet-augment": Recipe(0.9970, "--model digitnet --augment"),
     "digitnet-ensemble": Recipe(0.9977, "--model digitnet --augment --ensemble 4 --tta 8"),
-    "fashion": Recipe(0.940, "--model digitnet --augment fashion --epochs 36 --tta 8", "fashion"),
+    "fashion": Recipe(0.940, "--model digitnet --augment fashion --tta 8", "fashion"),
     "small-2000": Recipe(0.991, "--model tiny --augment"),
     "lenet-seed": Recipe(0.985, "--model lenet_seed --augment"),
 }

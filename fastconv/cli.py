@@ -16,7 +16,7 @@ from fastconv import __version__
 from fastconv.commands.interrupts import Interrupted, Interrupts
 
 EPOCHS, BATCH_SIZE, VALIDATION = 20, 64, 0.1
-AUGMENTED = "60 for a lenet or tiny, 28 for others"  # of fastconv.training.recipes
+AUGMENTED = "60 for a lenet or tiny, 40 for others"  # of fastconv.training.recipes
 MODEL, OPTIMIZER, SCHEDULE = "lenet5", "sgd", "one-cycle"
 MODELS = "lenet5, lenet_seed, digitnet, vgg_small, resnet20, resnet32, resnet56, mobilenet_small or tiny"
 PRESETS = ("digits", "fashion", "cifar")  # of fastconv.augment

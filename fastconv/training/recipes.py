@@ -25,7 +25,7 @@ class Recipe(NamedTuple):
 
 _PLAIN = Recipe(20, 64, 0.04, 1e-3, "all", 0.0, 0.0)
 _AUGMENTED = Recipe(60, 128, 0.05, 5e-4, "weights", 0.1, 0.998)
-_AUGMENTED_DEEP = _AUGMENTED._replace(epochs=28, lr=0.15, weight_decay=1e-3)
+_AUGMENTED_DEEP = _AUGMENTED._replace(epochs=40, lr=0.15, weight_decay=1e-3)
 _AUGMENTED_TINY = _AUGMENTED._replace(batch_size=64, lr=0.2, weight_decay=1e-5, loss_smoothing=0.0)
 _OF = {"lenet5": _AUGMENTED, "lenet_seed": _AUGMENTED, "tiny": _AUGMENTED_TINY}
 
