@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from math import isfinite
-from typing import NoReturn
+from typing import Any, NoReturn, Protocol
 
 from fastconv import __version__
 from fastconv.commands.interrupts import Interrupted, Interrupts
@@ -52,6 +52,12 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+class _Options(Protocol):
+    """A parser, or one group of its options."""
+
+    def add_argument(self, *names: str, **settings: Any) -> argparse.Action: ...
 
 
 # ----------------------------------------------------------------------------------------------------- option values
@@ -244,7 +250,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     _add_views(model)
 
 
-def _add_optimizer(parser: argparse._ActionsContainer) -> None:
+def _add_optimizer(parser: _Options) -> None:
     parser.add_argument(
         "--optimizer",
         default=OPTIMIZER,
@@ -354,7 +360,7 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_views(parser: argparse._ActionsContainer) -> None:
+def _add_views(parser: _Options) -> None:
     parser.add_argument(
         "--tta",
         type=_whole(1),
@@ -373,7 +379,7 @@ def _add_views_preset(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_threads(parser: argparse._ActionsContainer) -> None:
+def _add_threads(parser: _Options) -> None:
     parser.add_argument("--threads", type=_whole(1), metavar="N", help="number of threads (default: one per core)")
 
 
