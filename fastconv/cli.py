@@ -453,7 +453,7 @@ def _describe(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, MemoryError) and not isinstance(error, NoRoomError):
-        return f"not enough memory ({error or 'no word how much'}); take smaller batches, images or data"
+        return f"not enough memory ({error or 'amount unknown'}); take smaller batches, images or data"
     return str(error)
 
 
