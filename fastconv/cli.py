@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from math import isfinite
-from typing import NoReturn
+from typing import Any, NoReturn, Protocol
 
 from fastconv import __version__
 from fastconv.commands.interrupts import Interrupted, Interrupts
@@ -21,15 +21,29 @@ MODEL, OPTIMIZER, SCHEDULE = "lenet5", "sgd", "one-cycle"
 MODELS = "lenet5, lenet_seed, digitnet, vgg_small, resnet20, resnet32, resnet56, mobilenet_small or tiny"
 PRESETS = ("digits", "fashion", "cifar")  # of fastconv.augment
 
-DESCRIPTION = "Train and use convolutional networks on the cores of this machine."
+DESCRIPTION = "Train and use convolutional networks on CPUs."
 EXAMPLES = """\
 examples:
-  fastconv train                                     the built-in digits, as a first try
-  fastconv train train.csv --test test.csv           from Kaggle's files to a submission
-  fastconv predict runs/train-001 test.csv -o submission.csv
-  fastconv train --resume runs/train-001             go on with a run that was interrupted
+  fastconv train
+      train on the built-in digits
+  fastconv train train.csv --test test.csv
+      from Kaggle's files to a submission
+  fastconv predict runs/train-001 test.csv
+      write submission.csv
+  fastconv train --resume runs/train-001
+      continue an interrupted run
 
-exit codes: 0 done | 1 failed | 2 wrong options or data | 130 interrupted, run saved
+exit codes:
+  0    done
+  1    failed
+  2    wrong options or data
+  130  interrupted by Ctrl-C, run saved
+  143  terminated by SIGTERM, run saved
+
+environment:
+  FASTCONV_NUM_THREADS  most threads to use
+  FASTCONV_CACHE_DIR    folder of compiled kernels
+  FASTCONV_DEBUG=1      show tracebacks of errors
 """
 
 
@@ -38,6 +52,12 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+class _Options(Protocol):
+    """A parser, or one group of its options."""
+
+    def add_argument(self, *names: str, **settings: Any) -> argparse.Action: ...
 
 
 # ----------------------------------------------------------------------------------------------------- option values
@@ -110,117 +130,127 @@ def _image_shape(text: str) -> tuple[int, int, int]:
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("data", nargs="?", metavar="DATA", help="labelled images (default: the built-in digits)")
-    parser.add_argument("--test", metavar="TEST", help="images to write a submission for")
-    parser.add_argument("--model", default=MODEL, metavar="NAME", help=f"{MODELS} (default: %(default)s)")
-    parser.add_argument(
+    data, model = parser.add_argument_group("data"), parser.add_argument_group("model")
+    optimisation, run = parser.add_argument_group("optimisation"), parser.add_argument_group("run")
+    data.add_argument("data", nargs="?", metavar="DATA", help="labelled images (default: the built-in digits)")
+    data.add_argument("--test", metavar="TEST", help="images to predict, for a submission")
+    model.add_argument("--model", default=MODEL, metavar="NAME", help=f"{MODELS} (default: %(default)s)")
+    optimisation.add_argument(
         "--epochs",
         type=_whole(1),
         metavar="N",
-        help=f"times to visit every image (default: {EPOCHS}, with --augment the model's recipe: {AUGMENTED})",
+        help=f"passes over the images (default: {EPOCHS}; with --augment the model's recipe: {AUGMENTED})",
     )
-    parser.add_argument(
+    optimisation.add_argument(
         "--batch-size",
         type=_whole(1),
         metavar="N",
-        help=f"images in a step (default: {BATCH_SIZE}, with --augment the model's recipe)",
+        help=f"images per step (default: {BATCH_SIZE}; with --augment the model's recipe)",
     )
-    parser.add_argument(
-        "--lr", type=_rate, metavar="X", help="highest learning rate (default: the recipe's or optimizer's)"
+    optimisation.add_argument(
+        "--lr", type=_rate, metavar="X", help="peak learning rate (default: from the recipe or optimizer)"
     )
-    parser.add_argument(
+    data.add_argument(
         "--val",
         type=_fraction,
         default=VALIDATION,
         metavar="X",
-        help="fraction of the images to hold out and measure on; 0 for none (default: %(default)s)",
+        help="fraction of the images to hold out for validation; 0 for none (default: %(default)s)",
     )
-    parser.add_argument(
-        "--seed", type=_whole(0), default=0, metavar="N", help="what weights, split and order follow from (default: 0)"
+    run.add_argument(
+        "--seed", type=_whole(0), default=0, metavar="N", help="seed for weights, split and shuffling (default: 0)"
     )
-    parser.add_argument("--stratify", action="store_true", help="hold out the same fraction of each class")
-    parser.add_argument(
+    data.add_argument("--stratify", action="store_true", help="hold out the same fraction of each class")
+    data.add_argument(
         "--augment",
         nargs="?",
         type=_preset,
         const=True,
         metavar="PRESET",
-        help="change images at random, anew in each epoch: digits, fashion or cifar (default: no; without PRESET, what "
-        "suits the images)",
+        help="change the images at random, differently in each epoch; PRESET is digits, fashion or cifar (default: no "
+        "augmentation; without PRESET, the one that suits the images)",
     )
-    parser.add_argument(
-        "--size", type=_size, metavar="HxW", help="resize PNG and JPEG files (default: they must have one size)"
+    data.add_argument(
+        "--size", type=_size, metavar="HxW", help="resize PNG and JPEG files (default: all must have the same size)"
     )
-    parser.add_argument(
-        "--no-report", dest="report", action="store_false", help="draw no plots and no report.html after training"
+    run.add_argument(
+        "--no-report", dest="report", action="store_false", help="do not draw plots and report.html after training"
     )
-    _add_threads(parser)
-    parser.add_argument("--out", metavar="DIR", help="the run's folder (default: runs/train-001, -002, ...)")
-    _add_optimizer(parser)
-    parser.add_argument(
+    _add_threads(run)
+    run.add_argument("--out", metavar="DIR", help="folder for the run (default: runs/train-001, -002, ...)")
+    _add_optimizer(optimisation)
+    optimisation.add_argument(
         "--schedule",
         default=SCHEDULE,
         metavar="NAME",
-        help="of the learning rate: constant, step, exponential, cosine, one-cycle or plateau (default: %(default)s)",
+        help="learning-rate schedule: constant, step, exponential, cosine, one-cycle or plateau (default: %(default)s)",
     )
-    parser.add_argument(
+    optimisation.add_argument(
         "--weight-decay",
         type=_amount,
         metavar="X",
-        help="pull of the weights towards 0 (default: the recipe's or optimizer's)",
+        help="weight decay (default: from the recipe or optimizer)",
     )
-    parser.add_argument(
+    optimisation.add_argument(
         "--decay",
         choices=("all", "weights"),
-        help="what decays: all parameters, or no biases and norms (default: all, with --augment weights)",
+        help="apply weight decay to all parameters, or only to weights, not biases and norms (default: all; with "
+        "--augment weights)",
     )
-    parser.add_argument("--clip", type=_rate, metavar="X", help="largest norm of all gradients (default: none)")
-    parser.add_argument(
+    optimisation.add_argument(
+        "--clip", type=_rate, metavar="X", help="clip the gradients' total norm to X (default: no clipping)"
+    )
+    optimisation.add_argument(
         "--loss-smoothing",
         type=_fraction,
         metavar="X",
-        help="how much of each label is spread over all classes (default: 0, with --augment 0.1)",
+        help="label smoothing: spread this share of each label over all classes (default: 0; with --augment 0.1, or 0 "
+        "for tiny)",
     )
-    parser.add_argument(
+    optimisation.add_argument(
         "--ema",
         type=_fraction,
         metavar="X",
-        help="measure and keep an average of the weights, of which each step keeps X, such as 0.999; 0 for "
-        "none (default: none, with --augment 0.998)",
+        help="decay of a moving average of the weights, which is then validated and saved, such as 0.999; 0 = off "
+        "(default: 0; with --augment 0.998)",
     )
-    parser.add_argument(
-        "--early-stop", type=_whole(1), metavar="N", help="stop after N epochs without better accuracy (default: never)"
+    optimisation.add_argument(
+        "--early-stop",
+        type=_whole(1),
+        metavar="N",
+        help="stop after N epochs without better validation accuracy (default: never)",
     )
-    parser.add_argument(
+    run.add_argument(
         "--time-budget",
         type=_rate,
         metavar="SECONDS",
-        help="stop before so much time is over; the schedule then runs on the time (default: none)",
+        help="end training within this time; the schedule then follows the clock (default: no limit)",
     )
-    parser.add_argument(
+    run.add_argument(
         "--resume",
         metavar="RUN",
-        help="go on with a run that was interrupted or killed, with the same bits; all options but --threads are its "
-        "own",
+        help="continue an interrupted or killed run with its own options; the results are the same to the byte; only "
+        "--threads may be given too",
     )
-    parser.add_argument(
+    run.add_argument(
         "--checkpoint-every",
         type=_amount,
         metavar="SECONDS",
-        help="how often to keep what --resume needs (default: after each epoch and 30 s, for 1 %% of the time at most)",
+        help="how often to save what --resume needs (default: after each epoch and every 30 s, at most 1 %% of the "
+        "time)",
     )
-    parser.add_argument(
+    model.add_argument(
         "--ensemble",
         type=_whole(1),
         default=1,
         metavar="K",
-        help="train K models, of this seed and the next ones, that answer together; they share a time budget (default: "
+        help="train K models with consecutive seeds and average their predictions; they share a time budget (default: "
         "%(default)s)",
     )
-    _add_views(parser)
+    _add_views(model)
 
 
-def _add_optimizer(parser: argparse.ArgumentParser) -> None:
+def _add_optimizer(parser: _Options) -> None:
     parser.add_argument(
         "--optimizer",
         default=OPTIMIZER,
@@ -234,22 +264,24 @@ def _add_lr_find(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default=MODEL, metavar="NAME", help=f"{MODELS} (default: %(default)s)")
     _add_optimizer(parser)
     parser.add_argument(
-        "--batch-size", type=_whole(1), default=BATCH_SIZE, metavar="N", help="images in a step (default: %(default)s)"
+        "--batch-size", type=_whole(1), default=BATCH_SIZE, metavar="N", help="images per step (default: %(default)s)"
     )
     parser.add_argument(
-        "--seed", type=_whole(0), default=0, metavar="N", help="what weights and order follow from (default: 0)"
+        "--seed", type=_whole(0), default=0, metavar="N", help="seed for weights and shuffling (default: 0)"
     )
-    parser.add_argument("--plot", metavar="FILE", help="draw losses over rates into a .png, .svg or .pdf")
+    parser.add_argument("--plot", metavar="FILE", help="plot loss against learning rate into a .png, .svg or .pdf file")
     _add_threads(parser)
 
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:
     _add_run(parser)
-    parser.add_argument("data", metavar="DATA", help="images, with labels or without")
+    parser.add_argument("data", metavar="DATA", help="images, with or without labels")
     parser.add_argument(
-        "-o", "--output", default="submission.csv", metavar="FILE", help="what to write (default: %(default)s)"
+        "-o", "--output", default="submission.csv", metavar="FILE", help="file to write (default: %(default)s)"
     )
-    parser.add_argument("--proba", action="store_true", help="write every class's probability instead of the label")
+    parser.add_argument(
+        "--proba", action="store_true", help="write the probability of every class instead of the label"
+    )
     _add_views(parser)
     _add_views_preset(parser)
     _add_threads(parser)
@@ -265,7 +297,9 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 def _add_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="RUN", help="a run's folder")
-    parser.add_argument("data", nargs="?", metavar="DATA", help="the run's data (default: where the run found them)")
+    parser.add_argument(
+        "data", nargs="?", metavar="DATA", help="the run's data (default: the file that it was trained on)"
+    )
     _add_threads(parser)
 
 
@@ -290,28 +324,28 @@ def _add_doctor(parser: argparse.ArgumentParser) -> None:
         "data",
         nargs="?",
         metavar="RUN|DATA",
-        help="a run's folder, or labelled images for --model (default: with --model the built-in digits, else the "
-        "machine alone)",
+        help="a run's folder, or labelled images for --model (default: the built-in digits with --model, else only the "
+        "machine is checked)",
     )
-    parser.add_argument("--model", metavar="NAME", help=f"{MODELS}, to be trained on DATA")
-    parser.add_argument("--test", metavar="FILE", help="images that the model is to be used on (default: the run's)")
+    parser.add_argument("--model", metavar="NAME", help=f"model to check on DATA: {MODELS}")
+    parser.add_argument("--test", metavar="FILE", help="images that the model is meant for (default: the run's)")
     _add_optimizer(parser)
-    parser.add_argument("--lr", type=_rate, metavar="X", help="highest learning rate (default: the optimizer's)")
+    parser.add_argument("--lr", type=_rate, metavar="X", help="peak learning rate (default: the optimizer's)")
     parser.add_argument(
-        "--seed", type=_whole(0), default=0, metavar="N", help="what weights and samples follow from (default: 0)"
+        "--seed", type=_whole(0), default=0, metavar="N", help="seed for weights and samples (default: 0)"
     )
-    parser.add_argument("--json", action="store_true", help="write the findings as JSON, and nothing else")
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     _add_threads(parser)
 
 
 def _add_bench(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--quick", action="store_true", help="smaller arrays, a few seconds in all")
+    parser.add_argument("--quick", action="store_true", help="use smaller arrays; takes a few seconds")
     _add_threads(parser)
 
 
 def _add_warmup(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "models", nargs="*", default=[MODEL], metavar="MODEL", help=f"networks to compile for (default: {MODEL})"
+        "models", nargs="*", default=[MODEL], metavar="MODEL", help=f"models to compile for (default: {MODEL})"
     )
     _add_threads(parser)
 
@@ -326,13 +360,13 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_views(parser: argparse.ArgumentParser) -> None:
+def _add_views(parser: _Options) -> None:
     parser.add_argument(
         "--tta",
         type=_whole(1),
         default=1,
         metavar="K",
-        help="answer by the mean over each image and K - 1 views of it, slightly augmented (default: %(default)s)",
+        help="average predictions over the image and K-1 augmented views (default: %(default)s)",
     )
 
 
@@ -341,28 +375,28 @@ def _add_views_preset(parser: argparse.ArgumentParser) -> None:
         "--augment",
         type=_preset,
         metavar="PRESET",
-        help="what views undergo, in its milder form: digits, fashion or cifar (default: the run's)",
+        help="how to augment the views, in a milder form: digits, fashion or cifar (default: the run's)",
     )
 
 
-def _add_threads(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--threads", type=_whole(1), metavar="N", help="threads to use (default: one a core)")
+def _add_threads(parser: _Options) -> None:
+    parser.add_argument("--threads", type=_whole(1), metavar="N", help="number of threads (default: one per core)")
 
 
 _COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
-    "train": (_add_train, "train on labelled images; leaves a folder with model, figures and submission"),
-    "lr-find": (_add_lr_find, "suggest a learning rate to train with"),
-    "predict": (_add_predict, "write a trained model's answers for images"),
-    "evaluate": (_add_evaluate, "measure a trained model on labelled images"),
-    "report": (_add_report, "draw a run's plots and its report.html again"),
+    "train": (_add_train, "train on labelled images; writes a folder with model, metrics and submission"),
+    "lr-find": (_add_lr_find, "suggest a learning rate"),
+    "predict": (_add_predict, "write a model's predictions"),
+    "evaluate": (_add_evaluate, "measure a model on labelled images"),
+    "report": (_add_report, "redraw a run's plots and report.html"),
     "summary": (_add_summary, "show a model's layers, sizes and parameters"),
     "gradcheck": (_add_gradcheck, "compare every gradient with finite differences"),
     "doctor": (
         _add_doctor,
-        "look for what makes training fail: machine, data, model, learning rate; exit code 1 if so",
+        "check machine, data, model and learning rate for what makes training fail; exit code 1 if found",
     ),
-    "bench": (_add_bench, "time each kernel beside naive loops, after comparing results"),
-    "warmup": (_add_warmup, "compile the kernels now rather than at the first training"),
+    "bench": (_add_bench, "time each kernel against naive loops, after comparing results"),
+    "warmup": (_add_warmup, "compile the kernels now, not at the first training"),
 }
 
 
@@ -419,7 +453,7 @@ def _describe(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, MemoryError) and not isinstance(error, NoRoomError):
-        return f"not enough memory ({error or 'no word how much'}); take smaller batches, images or data"
+        return f"not enough memory ({error or 'amount unknown'}); take smaller batches, images or data"
     return str(error)
 
 

@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -102,6 +103,25 @@ def test_help_lists_the_commands_and_what_there_is(capsys):
     shown = "".join(capsys.readouterr().out.split())
     for names in (models.NAMES, optim.NAMES, schedules.NAMES):
         assert f"{','.join(names[:-1])}or{names[-1]}" in shown
+
+
+@pytest.mark.parametrize("columns", [50, 80])
+@pytest.mark.parametrize("words", [["--help"], *([name, "--help"] for name in COMMANDS)])
+def test_help_fits_the_terminal(words, columns, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with pytest.raises(SystemExit):
+        main(words)
+    assert not [line for line in capsys.readouterr().out.splitlines() if len(line) > columns]
+
+
+def test_help_says_which_variables_and_exit_codes_there_are(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = capsys.readouterr().out
+    source = "\n".join(path.read_text() for top in ("fastconv", "kernels") for path in (ROOT / top).rglob("*.py"))
+    variables = set(re.findall(r'"(FASTCONV_[A-Z_]+)"', source))
+    assert variables == set(re.findall(r"FASTCONV_[A-Z_]+", shown))
+    assert re.findall(r"^  (\d+)  ", shown, re.MULTILINE) == ["0", "1", "2", "130", "143"]
 
 
 def test_it_runs_as_a_module():

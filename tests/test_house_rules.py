@@ -54,7 +54,7 @@ def imports(path):
 # --------------------------------------------------------------------------------------------- who may import whom
 
 # Each part of fastconv, and the parts that it may import: arrows point one way, down this page.
-# cli -> training, models, data, io -> sequential -> functional, optim, losses -> layers -> blocks -> fastconv_kernels
+# docs/adr/0011 has the same table.
 EVERYTHING = None
 K = "fastconv_kernels"
 ARROWS = {
