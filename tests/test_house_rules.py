@@ -96,6 +96,16 @@ ARROWS = {
 # What closes a circle, or costs too much for every import, is imported inside the function that needs it.
 ARROWS_INSIDE_FUNCTIONS = {"sequential": {"augment", "summary", "training"}, "summary": {"sequential"}}
 
+# What plans memory before a step: Ctrl-C in the middle of an import may leave Python's lock of imports held, and every
+# other thread that imports waiting.
+PLANNING = ["fastconv/footprint.py", "fastconv/room.py", *(f"kernels/{K}/{name}.py" for name in ("limits", "memory"))]
+
+
+@each([ROOT / name for name in PLANNING])
+def test_nothing_is_imported_where_memory_is_planned(path):
+    assert not [module for module, where in imports(path) if where == "inside"]
+
+
 # Other people's packages, and the only parts that may import them.  NumPy is everywhere.
 GUESTS = {
     "PIL": {"augment", "data"},
