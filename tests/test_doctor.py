@@ -75,6 +75,21 @@ def test_no_false_alarm_before_training(name, seed):
     ]
 
 
+@pytest.mark.usefixtures("few_tiles")
+@pytest.mark.parametrize(
+    ("name", "optimizer"),
+    [("tiny", "adamw"), ("vgg_small", "rmsprop"), ("resnet20", "adamw"), ("mobilenet_small", "rmsprop")],
+)
+def test_no_false_alarm_on_colour_images(name, optimizer):
+    """Half of the digits' pixels, each digit in a colour of its own."""
+    rng = np.random.default_rng(0)
+    x = (X[::2, :, ::2, ::2] * rng.uniform(0.3, 1, (len(X[::2]), 3, 1, 1))).astype(np.uint8)
+    model = models.create_for(name, x.shape[1:], 10)
+    model.normalization = normalization_of(x, np.arange(len(x)))
+    report = doctor(model, x, Y[::2], optimizer=optimizer)
+    assert all(finding.severity == "ok" for finding in report), report
+
+
 @pytest.mark.parametrize("loss", [fc.CrossEntropyLoss(0.1), fc.CrossEntropyLoss(weight=np.arange(1, 11))])
 def test_no_false_alarm_for_a_trained_network(loss):
     model = network()
