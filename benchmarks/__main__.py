@@ -8,7 +8,18 @@ from collections.abc import Sequence
 from benchmarks import libraries, processes
 
 BESIDE_OTHERS = ("step", "models", "latency", "convolutions", "start")
-ALONE = ("roofline", "scaling", "busy", "time_to_accuracy", "epoch", "kernels", "memory", "denormals", "tiles")
+ALONE = (
+    "roofline",
+    "scaling",
+    "busy",
+    "time_to_accuracy",
+    "epoch",
+    "doctor",
+    "kernels",
+    "memory",
+    "denormals",
+    "tiles",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -447,6 +447,11 @@ def _complain(text: object) -> None:
     sys.stderr.write(f"fastconv: {' '.join(str(text).splitlines())}\n")
 
 
+def _show_warning(message: Warning | str, *_: object) -> None:
+    """Take the place of ``warnings.showwarning``: one line, without the file that warns."""
+    _complain(f"warning: {message}")
+
+
 def _describe(error: Exception) -> str:
     from fastconv.room import NoRoomError
 
@@ -494,7 +499,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
     try:
         with Interrupts() as interrupts, warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_: _complain(f"warning: {message}")
+            warnings.showwarning = _show_warning
             return import_module(f"fastconv.commands.{arguments.command.replace('-', '_')}").run(arguments, interrupts)
     except Interrupted as interrupted:
         _complain("interrupted")

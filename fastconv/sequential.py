@@ -43,7 +43,7 @@ _models: "WeakSet[Sequential]" = WeakSet()
 
 def _after_fork() -> None:
     for model in list(_models):
-        model._after_fork()
+        model._after_fork()  # pyright: ignore[reportPrivateUsage] - a callback of this file
 
 
 if hasattr(os, "register_at_fork"):

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from permissions import binding
 from subprocesses import ROOT
 
 import fastconv as fc
@@ -255,10 +256,10 @@ def test_a_disk_that_fills_up_keeps_what_was_saved(folder, capsys, monkeypatch):
     fc.load("new/model.safetensors")
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may write anywhere")
 def test_an_unwritable_folder_is_found_before_training(folder, capsys):
     (folder / "locked").mkdir(mode=0o500)
-    code, errors = outcome(["train", "good.npz", "--out", "locked/run"], capsys)
+    with binding():
+        code, errors = outcome(["train", "good.npz", "--out", "locked/run"], capsys)
     assert code == 2
     assert "the run's folder cannot be written (Permission denied)" in errors
 

@@ -48,6 +48,7 @@ TINY = {
     "time_to_accuracy": ["--seeds", "0", "--held-out", "0.05", "--goal", "0.1"],
     "busy": ["--batch", "16", "--rounds", "1", "--seconds", "0"],
     "denormals": ["--batch", "16", "--seconds", "0"],
+    "doctor": ["--runs", "1", "--only", "lenet_seed"],
     "epoch": ["--images", "200", "--only", "lenet_seed", "lenet5"],
     "kernels": ["--batch", "2", "--seconds", "0"],
     "memory": ["--digits", "100", "--epochs", "1"],
@@ -64,6 +65,7 @@ EXPECTED = {
     "time_to_accuracy": ["| 0 ", "| mean ", "| worst ", "kernels from their cache"],
     "busy": ["| quiet ", "| one core busy elsewhere "],
     "denormals": ["| ordinary ", "| denormal ", "ratio (range)"],
+    "doctor": ["| lenet_seed | 0 faults, ", "`fastconv doctor --model NETWORK`, from process start"],
     "epoch": [
         "| lenet_seed ",
         "|      5,120 |          0.485 |",

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from permissions import binding
 from subprocesses import ROOT, succeed
 
 from fastconv.data import DataError, Dataset, kaggle, load, read_csv
@@ -298,11 +299,11 @@ class TestFiles:
         with pytest.raises(DataError, match=r"^read_csv: .*two lines.csv: there is no such file"):
             read_csv(tmp_path / "two\nlines.csv")
 
-    @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
     def test_unreadable(self, tmp_path):
         path = write(tmp_path, csv(HEADER, GOOD))
         path.chmod(0)
-        assert "no permission to read the file" in error_of(path)
+        with binding():
+            assert "no permission to read the file" in error_of(path)
 
     def test_no_permission(self, tmp_path, monkeypatch):
         def refuse(*_):

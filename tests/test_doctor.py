@@ -6,11 +6,12 @@ from functools import cache
 
 import numpy as np
 import pytest
+from subprocesses import succeed
 
 import fastconv as fc
 from fastconv import data, models
 from fastconv.blocks import planes
-from fastconv.checkup import Finding, Report, history, learning, machine, preprocessing, rows
+from fastconv.checkup import Finding, Report, history, learning, machine, pools, preprocessing, rows
 from fastconv.training.normalize import normalization_of
 from fastconv_kernels import limits
 
@@ -72,6 +73,21 @@ def test_no_false_alarm_before_training(name, seed):
         "equal probabilities",
         "learning rate",
     ]
+
+
+@pytest.mark.usefixtures("few_tiles")
+@pytest.mark.parametrize(
+    ("name", "optimizer"),
+    [("tiny", "adamw"), ("vgg_small", "rmsprop"), ("resnet20", "adamw"), ("mobilenet_small", "rmsprop")],
+)
+def test_no_false_alarm_on_colour_images(name, optimizer):
+    """Half of the digits' pixels, each digit in a colour of its own."""
+    rng = np.random.default_rng(0)
+    x = (X[::2, :, ::2, ::2] * rng.uniform(0.3, 1, (len(X[::2]), 3, 1, 1))).astype(np.uint8)
+    model = models.create_for(name, x.shape[1:], 10)
+    model.normalization = normalization_of(x, np.arange(len(x)))
+    report = doctor(model, x, Y[::2], optimizer=optimizer)
+    assert all(finding.severity == "ok" for finding in report), report
 
 
 @pytest.mark.parametrize("loss", [fc.CrossEntropyLoss(0.1), fc.CrossEntropyLoss(weight=np.arange(1, 11))])
@@ -458,7 +474,23 @@ def test_leakage():
     )
     many = np.concatenate([DIGITS.images[1::4], DIGITS.images[2::4], X[:1]])
     named(rows.check_leakage(X, many), "leakage", "note", "1 of 5,001 test rows")
-    assert rows.check_leakage(X, test.astype(np.float32)) is None
+
+
+def test_leakage_among_floats_of_two_kinds():
+    test = X_TEST / 255
+    test[17] = X[1000] / 255
+    train = (X / 255).astype(np.float32)
+    for a, b in ((train, test), (train.astype(np.float64), test.astype(np.float32))):
+        named(rows.check_leakage(a, b), "leakage", "fault", "1 of 250 test rows", "row 17, which is training row 1000")
+        named(rows.check_leakage(a, b[:17]), "leakage", "ok", "0 of 17 test rows")
+
+
+def test_leakage_that_cannot_be_looked_for():
+    finding = rows.check_leakage(X, X_TEST.astype(np.float32))
+    named(
+        finding, "leakage", "note", "not looked for: rows are uint8 of shape (1, 28, 28) in training, float32 of shape"
+    )
+    named(rows.check_leakage(X, X_TEST[:, :, :20]), "leakage", "note", "uint8 of shape (1, 20, 28) in the test")
 
 
 FLOATS = (X / 255).astype(np.float32)
@@ -551,11 +583,16 @@ def test_what_does_not_carry_over():
 
 
 def test_versions():
-    installed = {"numpy": "2.4.6", "numba": "0.60.0"}
-    named(machine.versions(installed, ["numpy>=2.0", 'torch>=9; extra == "bench"']), "versions", "ok", "numba 0.60.0")
-    finding = machine.versions(installed, ["numpy>=2.0", "numba>=0.61"])
-    named(finding, "versions", "fault", "expected numba>=0.61")
-    assert finding.remedy == 'pip install "numba>=0.61"'
+    installed = {"numpy": "2.4.6", "numba": "0.68.1", "pandas": "3.0.0"}
+    inside = ["numpy<3,>=2.0", "numba<0.69,>=0.61", "pandas>=3", "rich>=99", 'numba>=9; extra == "bench"']
+    named(machine.versions(installed, inside), "versions", "ok", "numba 0.68.1")
+    for outside in ("numba<0.69,>=0.68.2", "numba<0.68,>=0.61", "pandas<3,>=2", "numpy>=3"):
+        finding = machine.versions(installed, [*inside, outside])
+        named(finding, "versions", "fault", f"expected {outside}")
+        assert finding.remedy == f'pip install "{outside}"'
+    named(
+        machine.versions(installed, ["numpy<2", "numba<0.9", "pandas<3"]), "versions", "fault", "numpy<2 and numba<0.9"
+    )
 
 
 @pytest.mark.parametrize(
@@ -606,15 +643,46 @@ def test_the_cache(tmp_path, monkeypatch):
     named(machine.kernel_cache({}), "kernel cache", "note", "no home folder")
 
 
-def test_other_pools():
-    blas, tbb = "/a/libscipy_openblas64_-32a.so", "/b/libtbb.so.12.16"
-    named(machine.thread_pools([]), "thread pools", "ok", "none")
-    named(machine.thread_pools([blas, tbb, "/b/libtbbmalloc.so.2"]), "thread pools", "ok", "OpenBLAS, TBB")
-    finding = machine.thread_pools([blas, "/usr/lib/libgomp.so.1", "/t/libgomp-98b.so.1"])
-    named(finding, "thread pools", "note", "OpenBLAS, 2 x GNU OpenMP; /usr/lib/libgomp.so.1 and /t/libgomp-98b.so.1")
-    named(
-        machine.thread_pools(["/a/libiomp5.so", "/b/libomp-1.so"]), "thread pools", "note", "Intel OpenMP, LLVM OpenMP"
-    )
+BLAS, TBB, GOMP = "/a/libscipy_openblas64_-32a.so", "/b/libtbb.so.12.16", "/usr/lib/libgomp.so.1"
+
+
+@pytest.mark.parametrize(
+    ("libraries", "layer", "blas", "severity", "part"),
+    [
+        ([], "tbb", {}, "ok", "none"),
+        ([BLAS, TBB, "/b/libtbbmalloc.so.2"], "tbb", {"OpenBLAS": 8}, "ok", "OpenBLAS, TBB"),
+        ([BLAS, GOMP], "omp", {"OpenBLAS": 1}, "ok", "OpenBLAS, GNU OpenMP"),
+        ([BLAS, GOMP], "omp", {}, "ok", "OpenBLAS, GNU OpenMP"),
+        ([BLAS, GOMP], "workqueue", {"OpenBLAS": 8}, "ok", "OpenBLAS, GNU OpenMP"),
+        ([BLAS, GOMP], "omp", {"OpenBLAS": 8, "MKL": 1}, "note", "GNU OpenMP; OpenBLAS has 8 threads, and kernels run"),
+        (
+            [BLAS, GOMP, "/t/libgomp-98b.so.1"],
+            "tbb",
+            {},
+            "note",
+            f"2 x GNU OpenMP; {GOMP} and /t/libgomp-98b.so.1 have",
+        ),
+        (["/a/libiomp5.so", "/b/libomp-1.so"], "tbb", {}, "note", "Intel OpenMP, LLVM OpenMP"),
+    ],
+)
+def test_other_pools(libraries, layer, blas, severity, part):
+    named(pools.thread_pools(libraries, layer, blas), "thread pools", severity, part)
+
+
+def test_what_to_do_about_a_blas_beside_omp():
+    remedy = pools.thread_pools([BLAS, GOMP], "omp", {"OpenBLAS": 8, "MKL": 2}).remedy
+    assert remedy.startswith("set OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1, or pip install tbb and unset NUMBA_THREAD")
+
+
+@pytest.mark.skipif(not any("openblas" in path for path in pools.loaded()), reason="NumPy has another BLAS here")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_blas_is_asked_for_its_threads(threads):
+    code = """
+        import numpy
+        from fastconv.checkup import pools
+        print(pools.blas_threads([*pools.loaded(), "/gone/libopenblas.so"]))
+        """
+    assert succeed(code, OPENBLAS_NUM_THREADS=threads) == f"{{'OpenBLAS': {threads}}}"
 
 
 def test_variables():

@@ -96,6 +96,16 @@ ARROWS = {
 # What closes a circle, or costs too much for every import, is imported inside the function that needs it.
 ARROWS_INSIDE_FUNCTIONS = {"sequential": {"augment", "summary", "training"}, "summary": {"sequential"}}
 
+# What plans memory before a step: Ctrl-C in the middle of an import may leave Python's lock of imports held, and every
+# other thread that imports waiting.
+PLANNING = ["fastconv/footprint.py", "fastconv/room.py", *(f"kernels/{K}/{name}.py" for name in ("limits", "memory"))]
+
+
+@each([ROOT / name for name in PLANNING])
+def test_nothing_is_imported_where_memory_is_planned(path):
+    assert not [module for module, where in imports(path) if where == "inside"]
+
+
 # Other people's packages, and the only parts that may import them.  NumPy is everywhere.
 GUESTS = {
     "PIL": {"augment", "data"},
@@ -405,6 +415,62 @@ def test_no_global_random_state(path):
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("np.random", "numpy.random"):
             assert node.attr in GENERATORS, f"{name_of(path)}:{node.lineno}: {ast.unparse(node)}"
     assert "random" not in [module for module, _ in imports(path)]
+
+
+# What runs a file's content, or writes what others would have to run.
+RUNS = {"eval", "exec", "compile", "__import__"}
+PICKLERS = {"pickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib", "numba.core.serialize"}
+# Not set to False, NumPy's write objects as pickles; its load alone refuses them by itself.
+WRITES_OBJECTS = {"np.save", "np.savez", "np.savez_compressed"}
+
+
+def runs_what_it_reads(tree):
+    """Yield what a program does that pickles, unpickles or executes, in a few words each."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = {f"{getattr(node, 'module', '')}.{alias.name}".lstrip(".") for alias in node.names}
+            names |= {name.split(".")[0] for name in names} | {getattr(node, "module", None)}
+            yield from sorted(names & PICKLERS)
+        elif isinstance(node, ast.Attribute) and "pickle" in node.attr:
+            yield node.attr
+        elif isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            allowed = [k.value for k in node.keywords if k.arg == "allow_pickle"]
+            if called.removeprefix("builtins.") in RUNS:
+                yield called
+            if called in WRITES_OBJECTS and not allowed:
+                yield f"{called} without allow_pickle=False"
+            if any(not isinstance(value, ast.Constant) or value.value is not False for value in allowed):
+                yield "allow_pickle"
+
+
+@each(KERNELS + PACKAGE)
+def test_nothing_is_pickled_or_executed(path):
+    """But for the cache of compiled kernels, in a folder that only its user can write: SECURITY.md."""
+    found = list(runs_what_it_reads(parse(path)))
+    assert found == (["numba.core.serialize"] if name_of(path) == "kernels/fastconv_kernels/cache.py" else [])
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("import pickle as p", ["pickle"]),
+        ("import os, marshal", ["marshal"]),
+        ("from pickle import loads", ["pickle"]),
+        ("from numba.core import serialize", ["numba.core.serialize"]),
+        ("from numba.core.serialize import loads", ["numba.core.serialize"]),
+        ("def f(text):\n    return eval(text)", ["eval"]),
+        ("builtins.exec(text)", ["builtins.exec"]),
+        ("module = __import__(name)", ["__import__"]),
+        ("np.load(path, allow_pickle=True)", ["allow_pickle"]),
+        ("np.load(path, allow_pickle=trusted)", ["allow_pickle"]),
+        ("np.savez(path, x=x)", ["np.savez without allow_pickle=False"]),
+        ("pd.read_pickle(path)", ["read_pickle"]),
+        ("np.save(path, x, allow_pickle=False)\nmodel.eval()\nre.compile('pickle')", []),
+    ],
+)
+def test_what_would_be_pickled_or_executed_is_seen(code, found):
+    assert list(runs_what_it_reads(ast.parse(code))) == found
 
 
 @each(TESTS)

@@ -20,7 +20,8 @@ _LEARNED = 0.1
 """Of the loss of knowing nothing: what is left of it when an image is known by heart."""
 _RATE = 3e-3
 """Of Adam, with which images are learned by heart."""
-_TRIAL = 40
+_TRIAL, _LONG = 40, 160
+"""Steps at a rate, and at one that seems too low."""
 _WORK = 2e9
 """Multiply-adds of all steps at one rate, one way; above it batches are of one lane block."""
 _TRIED = tuple(10.0**n for size in range(1, 7) for n in (-size, size))
@@ -110,11 +111,18 @@ def check_rate(
     reached = _reached(model, loss, optimizer, rate, x, target, batch, seed)
     shown = f"{type(optimizer).__name__} at {rate:g}{weights}: loss {start:.3g} -> {reached:.3g} in {_TRIAL} steps"
     shown += f" of {min(batch, len(x))} images"
-    if reached < 0.95 * min(start, nothing):
+    learned = 0.95 * min(start, nothing)
+    if reached < learned:
         return Finding(name, "ok", shown)
     for factor in _TRIED:
         other = _reached(model, loss, optimizer, factor * rate, x, target, batch, seed)
         if other < 0.95 * nothing and (not np.isfinite(reached) or other < 0.8 * reached):
+            # A small network at a careful rate needs more steps than one at a bold one, and is not ill for that.
+            if (
+                factor > 1
+                and (later := _reached(model, loss, optimizer, rate, x, target, batch, seed, _LONG)) < learned
+            ):
+                return Finding(name, "ok", f"{shown}, {later:.3g} in {_LONG}")
             verdict = "high" if factor < 1 else "low"
             evidence = f"{shown}, and -> {other:.3g} at {factor * rate:.2g}: too {verdict}"
             return Finding(name, "fault", evidence, f"try {factor * rate:.2g}, or what lr_find suggests")
@@ -136,13 +144,14 @@ def _reached(
     target: np.ndarray,
     batch: int,
     seed: int,
+    steps: int = _TRIAL,
 ) -> float:
-    """Return the mean loss of the last quarter of a few steps, of which the first half warm up; inf if it explodes."""
+    """Return the mean loss of the last ten of some steps, of which the first twenty warm up; inf if it explodes."""
     model, optimizer = probe.copy_of(model), deepcopy(optimizer)
     optimizer.lr, optimizer.steps = rate, 0
     losses: list[float] = []
     batches = -(-len(x) // batch)
-    for step in range(_TRIAL):
+    for step in range(steps):
         epoch, number = divmod(step, batches)
         index = permutation(len(x), seed, epoch + 1)[number * batch : (number + 1) * batch]
         factor = min(1.0, 2 * (step + 1) / _TRIAL)

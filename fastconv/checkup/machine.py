@@ -1,4 +1,4 @@
-"""Checks of the machine: versions, threads, vector instructions, the kernel cache, other thread pools, variables."""
+"""Checks of the machine: versions, threads, vector instructions, the kernel cache, variables; pools.py has one more."""
 
 import importlib.metadata
 import os
@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from fastconv import __version__, terminal
+from fastconv.checkup import pools
 from fastconv.checkup.findings import Finding
 from fastconv_kernels import cache, limits, runtime
 from fastconv_kernels.tilesize import instruction_set
@@ -31,28 +32,19 @@ _VARIABLES = {
     "NUMBA_THREADING_LAYER": ("default", "decides the thread layer instead of what is fastest here"),
 }
 _SHOWN = re.compile(r"(FASTCONV|NUMBA|OMP|KMP|GOMP|MKL|OPENBLAS|BLIS|TBB)_\w+")
-_POOLS = {
-    "OpenBLAS": re.compile(r"lib(scipy_)?openblas"),
-    "MKL": re.compile(r"libmkl_(rt|core)"),
-    "BLIS": re.compile(r"libblis"),
-    "GNU OpenMP": re.compile(r"libgomp"),
-    "Intel OpenMP": re.compile(r"libiomp5"),
-    "LLVM OpenMP": re.compile(r"libomp[-.\d]"),
-    "TBB": re.compile(r"libtbb(-\w+)?\.so"),
-}
 
 
 def check_machine() -> list[Finding]:
     """Return what there is to say about this machine and this process."""
     layer = runtime.thread_layer()  # first: it starts the threads, whose libraries are looked for
-    threads = runtime.get_num_threads()
+    threads, libraries = runtime.get_num_threads(), pools.loaded()
     return [
         versions(_installed(), _requirements()),
         threads_used(threads, limits.usable_cores(), limits.core_limits(os.environ), os.environ),
         thread_layer(layer),
         instructions(instruction_set()),
         kernel_cache(os.environ),
-        thread_pools(_libraries()),
+        pools.thread_pools(libraries, layer, pools.blas_threads(libraries)),
         environment(os.environ),
     ]
 
@@ -76,17 +68,23 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def versions(installed: Mapping[str, str], requirements: Iterable[str]) -> Finding:
-    """Compare what is installed with the least versions that fastconv asks for, such as 'numba>=0.61'."""
+    """Compare what is installed with the ranges that fastconv asks for, such as 'numba<0.69,>=0.61'."""
     shown = f"fastconv {__version__}, Python {platform.python_version()}, "
     shown += ", ".join(f"{name} {version}" for name, version in installed.items())
-    old: list[str] = []
-    for requirement in requirements:
-        found = re.fullmatch(r"([\w-]+)>=([\d.]+)", requirement.strip())
-        if found and _numbers(installed.get(found[1], "999")) < _numbers(found[2]):
-            old.append(requirement.strip())
-    if old:
-        return Finding("versions", "fault", f"{shown}; expected {', '.join(old)}", f'pip install "{old[0]}"')
+    outside = [requirement for requirement in requirements if not _within(installed, requirement)]
+    if outside:
+        evidence = f"{shown}; expected {' and '.join(outside)}"
+        return Finding("versions", "fault", evidence, f'pip install "{outside[0]}"')
     return Finding("versions", "ok", shown)
+
+
+def _within(installed: Mapping[str, str], requirement: str) -> bool:
+    """Whether a package is in its range; true of those that are not looked at, such as the requirements of an extra."""
+    found = re.fullmatch(r"([\w-]+)([<>=,.\d]+)", requirement)
+    if not found or found[1] not in installed:
+        return True
+    bounds = re.findall(r"(>=|<)([\d.]+)", found[2])
+    return all((_numbers(installed[found[1]]) >= _numbers(edge)) == (bound == ">=") for bound, edge in bounds)
 
 
 # ------------------------------------------------------------------------------------------------------------- threads
@@ -181,37 +179,7 @@ def _size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*.kernel"))
 
 
-# --------------------------------------------------------------------------------------------------------- the process
-
-
-def _libraries() -> list[str]:
-    """Return the shared libraries that this process has loaded; none where Linux's /proc is not there."""
-    try:
-        lines = Path("/proc/self/maps").read_text(errors="replace").splitlines()
-    except OSError:
-        return []
-    return sorted({line[line.index("/") :] for line in lines if "/" in line and ".so" in line})
-
-
-def thread_pools(libraries: Iterable[str]) -> Finding:
-    """Find other libraries in this process that start threads, and those that are there twice."""
-    found: dict[str, list[str]] = {}
-    for path in libraries:
-        for name, pattern in _POOLS.items():
-            if pattern.match(path.rpartition("/")[2]):
-                found.setdefault(name, []).append(path)
-    shown = ", ".join(name if len(paths) == 1 else f"{len(paths)} x {name}" for name, paths in found.items()) or "none"
-    openmp = [path for name, paths in found.items() if "OpenMP" in name for path in paths]
-    tbb = found.get("TBB", [])
-    for paths in (openmp, tbb):
-        if len(paths) > 1:
-            return Finding(
-                "thread pools",
-                "note",
-                f"{shown}; {' and '.join(paths)} have a pool each, and each takes all cores",
-                "limit the other library's threads, such as torch.set_num_threads(1), or give it a process of its own",
-            )
-    return Finding("thread pools", "ok", shown)
+# --------------------------------------------------------------------------------------------------------- environment
 
 
 def environment(variables: Mapping[str, str]) -> Finding:

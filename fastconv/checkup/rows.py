@@ -136,10 +136,15 @@ def check_duplicates(x: np.ndarray, y: np.ndarray) -> Finding:
     return Finding("duplicate rows", "ok", f"none of {len(x):,} rows is a copy of another (all were compared)")
 
 
-def check_leakage(x: np.ndarray, x_test: np.ndarray) -> Finding | None:
-    """Find test rows that are training rows too, byte by byte, among all rows; None if they cannot be compared."""
+def check_leakage(x: np.ndarray, x_test: np.ndarray) -> Finding:
+    """Find test rows that are training rows too, byte by byte, among all rows; floats as the shorter of two dtypes."""
+    if x.dtype != x_test.dtype and x.dtype.kind == x_test.dtype.kind == "f":
+        dtype = min(x.dtype, x_test.dtype, key=lambda dtype: dtype.itemsize)
+        x, x_test = x.astype(dtype), x_test.astype(dtype)
     if x.dtype != x_test.dtype or x.shape[1:] != x_test.shape[1:]:
-        return None
+        kinds = [f"{part.dtype} of shape {part.shape[1:]}" for part in (x, x_test)]
+        evidence = f"not looked for: rows are {kinds[0]} in training, {kinds[1]} in the test"
+        return Finding("leakage", "note", evidence, "give both as they were before they were scaled, cut or cast")
     first = {digest: row for row, digest in enumerate(_digests(x))}
     leaked = [
         (row, first[digest])

@@ -3,6 +3,7 @@
 import argparse
 from contextlib import nullcontext
 from pathlib import Path
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,7 +40,8 @@ class _Patient(NamedTuple):
 
 
 def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
-    """Show the findings; 1 if one is a fault."""
+    """Show the findings, and how long they took from the reading of files on; 1 if one is a fault."""
+    begin = perf_counter()
     use_threads(arguments.threads)
     patient = _patient(arguments)
     dataset, test = patient.dataset, patient.test
@@ -56,7 +58,8 @@ def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
             seed=arguments.seed,
         )
     report = Report([*report, *patient.found])
-    terminal.say(report.to_json() if arguments.json else str(report), wrap=False)
+    shown = report.to_json() if arguments.json else f"{report}, in {perf_counter() - begin:.1f} s"
+    terminal.say(shown, wrap=False)
     return 1 if report.faults else 0
 
 

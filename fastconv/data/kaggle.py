@@ -161,7 +161,8 @@ def _is_number(cell: str) -> bool:
 
 def _parse(block: bytes, columns: int) -> NDArray[np.uint8] | None:
     """Return the values, uint8[rows, columns], or None if anything in the block is not as it must be."""
-    import pandas as pd  # 0.2 s and 40 MB, which `import fastconv` must not cost
+    # 0.2 s and 40 MB, which `import fastconv` must not cost.
+    import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 
     rows = block.count(b"\n")
     if block.translate(None, _DIGITS + b"\r") != (b"\n" + b"," * (columns - 1)) * rows:

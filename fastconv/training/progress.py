@@ -1,8 +1,9 @@
 """What training shows: a table with one line an epoch, and on a terminal a bar below it."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 from fastconv import terminal
 from fastconv.training.callbacks import Callback, Run
@@ -17,7 +18,8 @@ _WORTH_TELLING = 10.0
 """Seconds of training from which an estimate is worth a line."""
 
 
-class _Column(NamedTuple):
+@dataclass(frozen=True)
+class _Column:
     name: str
     width: int
     text: Callable[[Record], str]
