@@ -18,6 +18,7 @@ import numpy as np
 
 from benchmarks import processes
 from benchmarks.machine import ROOT
+from benchmarks.reliability.children import CannotTry
 from benchmarks.reliability.promise import Outcome, Promise
 
 _SECONDS = 300
@@ -72,10 +73,6 @@ class Case(NamedTuple):
     def below(self, n: int) -> int:
         """Draw a number from 0 to n - 1."""
         return int(self.rng.integers(n))
-
-
-class CannotTry(Exception):
-    """There is no way to bring this about here; the text says why."""
 
 
 # ---------------------------------------------------------------------------------------------------------- processes
