@@ -3,13 +3,17 @@
 import math
 import re
 import signal
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.reliability import bombs, children, file_kinds, training
-from benchmarks.reliability.promises import files, signals
+from benchmarks.reliability import array_calls, array_kinds, bombs, children, file_kinds, training
+from benchmarks.reliability.promises import arrays, files, numerics, resume, signals, threads
+from fastconv.training.checkpoint import Keeper
+from fastconv.training.errors import NotFiniteError
+from fastconv.training.guard import Guard
 
 # --------------------------------------------------------------------------------------------------------------- files
 
@@ -96,3 +100,167 @@ def test_ends_that_were_promised(how, moment, number):
 )
 def test_a_signal_that_kills_or_is_ignored_is_found(how, moment, wrong):
     assert signals.judge(how, moment, TERM)[0].startswith(wrong)
+
+
+# ------------------------------------------------------------------------------------------------------------ numerics
+
+PLANTED = range(len(numerics._PLANTED))
+
+
+@pytest.mark.parametrize("turn", PLANTED)
+def test_weights_that_are_finite_and_not_the_last_good_ones_are_found(turn, tmp_path, monkeypatch):
+    stop = Guard.stop
+
+    def stop_with_others(self, *arguments):
+        try:
+            stop(self, *arguments)
+        except NotFiniteError:
+            self._run.model.parameters()[0].value *= 1.001
+            raise
+
+    monkeypatch.setattr(Guard, "stop", stop_with_others)
+    wrong = numerics._planted(np.random.default_rng(turn), tmp_path, turn)
+    assert wrong.startswith(f"{numerics._PLANTED[turn]}: the weights are not those")
+
+
+@pytest.mark.parametrize("turn", PLANTED)
+def test_a_checkpoint_of_other_weights_is_found(turn, tmp_path, monkeypatch):
+    state = Keeper._state
+
+    def other(self, totals):
+        found = state(self, totals)
+        return found | {"model": {name: 2 * array for name, array in found["model"].items()}}
+
+    monkeypatch.setattr(Keeper, "_state", other)
+    rng = np.random.default_rng(100)  # not in the first batch, before which there is none
+    assert "checkpoint's weights are not those" in numerics._planted(rng, tmp_path, turn)
+
+
+def test_a_checkpoint_of_another_batch_is_found(tmp_path, monkeypatch):
+    is_due = Keeper.is_due
+    monkeypatch.setattr(Keeper, "is_due", lambda self, epoch_ended: not epoch_ended and is_due(self, epoch_ended))
+    for turn in PLANTED:
+        place = tmp_path / str(turn)
+        place.mkdir()
+        if wrong := numerics._planted(np.random.default_rng(turn), place, turn):
+            assert "a checkpoint of batch 2 of epoch" in wrong
+            break
+    else:
+        pytest.fail("no checkpoint after an epoch was missed")
+
+
+@pytest.mark.parametrize(("code", "counted"), [(0, "0 stopped with such a message, 1 ended"), (1, "1 stopped")])
+def test_commands_that_stop_and_that_end_are_counted_apart(code, counted, monkeypatch):
+    def command(rng, folder, turn):
+        (folder / "run").mkdir()
+        if code == 0:
+            (folder / "run" / "metrics.json").write_text("{}")
+        return ""
+
+    for kind in ("_planted", "_values", "_constant", "_refused"):
+        monkeypatch.setattr(numerics, kind, lambda rng, folder, turn: "")
+    monkeypatch.setattr(numerics, "_command", command)
+    outcome = numerics.measure(1, 5)
+    assert counted in outcome.figure
+    assert len(outcome.failures) == (code == 0)
+
+
+# -------------------------------------------------------------------------------------------------------------- arrays
+
+KINDS = {kind.name: kind for kind in array_kinds.KINDS}
+
+
+@pytest.mark.parametrize(
+    ("role", "refused"),
+    [
+        ("floats", "f4"),
+        ("floats", "f8"),
+        ("images", "f4"),
+        ("images", "f8"),
+        ("images", "u1"),
+        ("pixels", "u1"),
+        ("labels", "u2"),
+        ("labels", "i8"),
+    ],
+)
+def test_a_function_that_refuses_a_type_is_found(role, refused):
+    def picky(x):
+        if x.dtype == refused:
+            raise TypeError(f"picky: expected another type than {refused}")
+        return x.sum()
+
+    plain = np.ones((2, 3), np.uint8 if role == "pixels" else np.int64 if role == "labels" else np.float32)
+    call = array_calls.Call("picky", picky, {"x": (role, plain)}, ("picky",))
+    case = arrays._Case(call, "x", KINDS[f"dtype {refused}"], "ordinary")
+    assert arrays._try(case) == (
+        f"expected what a plain array gives, got TypeError: picky: expected another type than {refused}"
+    )
+    assert arrays._try(case._replace(call=call._replace(function=lambda x: float(x.sum())))) is None
+
+
+def test_a_function_that_refuses_everything_is_found():
+    def never(x):
+        raise ValueError("never: no")
+
+    call = array_calls.Call("never", never, {"x": ("floats", np.ones((2, 3), np.float32))}, ("never",))
+    wrong = arrays._try(arrays._Case(call, "x", KINDS["reversed"], "ordinary"))
+    assert wrong == "expected what a plain array gives, got ValueError: never: no"
+
+
+def test_only_calls_count():
+    """There is no matrix of four axes, nor another layout of a number."""
+    met = {(case.kind.name, case.call.arguments[case.argument][1].ndim) for case in arrays._all_cases()}
+    assert {axes for kind, axes in met if kind == "matrix"} == {2}
+    assert ("reversed", 0) not in met
+    assert ("dtype f4", 0) in met
+
+
+# -------------------------------------------------------------------------------------------------------------- resume
+
+
+class Process:
+    """A run that leaves ``config.json`` if it comes so far, and ends with a code."""
+
+    def __init__(self, run: Path, code: int, begins: bool) -> None:
+        self.code = code
+        if begins:
+            run.mkdir(exist_ok=True)
+            (run / "config.json").touch()
+
+
+@pytest.mark.parametrize(
+    ("lives", "kills"),
+    [
+        ([(0, True), (-9, True), (0, True)], 1),  # the first was not killed in time
+        ([(-9, False), (0, True), (-9, True), (0, True)], 2),  # nor was the second, and there was nothing of the first
+        ([(0, True)] * resume._TRIES, None),
+    ],
+)
+def test_a_run_that_ends_before_it_is_killed_is_done_again(lives, kills, tmp_path, monkeypatch):
+    coming = iter(lives)
+    run = tmp_path / "run"
+    monkeypatch.setattr(training, "start", lambda *_: Process(run, *next(coming)))
+    monkeypatch.setattr(training, "finish", lambda process: (process.code, ""))
+    monkeypatch.setattr(resume, "_kill", lambda *_: None)
+    rng = np.random.default_rng(1)
+    if kills is None:
+        with pytest.raises(RuntimeError, match="ended 20 times before it was killed"):
+            resume._until_done(rng, [], run, 9)
+    else:
+        assert resume._until_done(rng, [], run, 9) == (kills, 0)
+        assert list(coming) == []
+
+
+# ------------------------------------------------------------------------------------------------------------- threads
+
+
+def test_threads_that_nothing_disturbs_are_found(monkeypatch):
+    monkeypatch.setattr(threads.jobs, "digest", lambda number, calls=6: str(number))
+    monkeypatch.setattr(threads.fc, "set_num_threads", lambda count: None)
+    monkeypatch.setattr(threads._Crowd, "_disturbed", lambda self: nullcontext())
+    monkeypatch.setattr(threads, "_DISTURBED", 0.01)
+    crowd = threads._Crowd(1)
+    crowd.different(8)
+    kinds = ("error", "death of a thread", "interrupt of the main thread")
+    assert crowd.wrong == [f"no {kind} in 0.01 s" for kind in kinds]
+    assert crowd.done > 0
