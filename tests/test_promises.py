@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.reliability import array_calls, array_kinds, bombs, children, file_kinds, training
-from benchmarks.reliability.promises import arrays, files, numerics, resume, signals, threads
+from benchmarks.reliability.promises import arrays, bits, cache, files, numerics, resume, signals, threads
 from fastconv.training.checkpoint import Keeper
 from fastconv.training.errors import NotFiniteError
 from fastconv.training.guard import Guard
@@ -264,3 +264,17 @@ def test_threads_that_nothing_disturbs_are_found(monkeypatch):
     kinds = ("error", "death of a thread", "interrupt of the main thread")
     assert crowd.wrong == [f"no {kind} in 0.01 s" for kind in kinds]
     assert crowd.done > 0
+
+
+# --------------------------------------------------------------------------------------------------------- short forms
+
+
+def test_short_forms_meet_different_kinds():
+    kinds = list(cache.SCENARIOS)
+    few = [kinds.index(kind) for kind in cache.chosen(1, cache.PROMISE.short)]
+    assert few == [1, 7, 13, 19]
+    assert sorted(cache.chosen(5, 2 * len(kinds))) == sorted(2 * kinds)
+
+    assert sorted(bits._ORDER) == list(range(bits._ALL))
+    assert {bits._LAYERS[number % 3] for number in bits._ORDER[: bits.PROMISE.short]} == set(bits._LAYERS)
+    assert signals.PROMISE.short == len(signals._MOMENTS)

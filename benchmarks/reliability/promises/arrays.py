@@ -55,7 +55,7 @@ def measure(seed: int, cases: int) -> Outcome:
     functions = len({case.call.name for case in drawn})
     kinds = len({case.kind.name for case in drawn})
     figure = f"{len(drawn):,} calls of {functions} functions and layers with {kinds} kinds of arrays: {len(failures)} "
-    return Outcome(figure + "wrong results, changed inputs, crashes or errors of others", failures)
+    return Outcome(figure + "wrong results, wrong refusals, changed inputs, crashes or errors of others", failures)
 
 
 # ------------------------------------------------------------------------------------------------------- in the child

@@ -165,6 +165,9 @@ def _planted(rng: np.random.Generator, folder: Path, turn: int) -> str:
         return f"{what}: expected {cause} of {layer}, got {caught.cause} of {caught.layer}: {caught}"
     if (caught.epoch, caught.batch) != (epoch, batch) and what != "data":
         return f"{what}: planted in batch {batch} of epoch {epoch}: {caught}"
+    told = caught.statistics
+    if not 0 < told.not_finite <= 1 or told.least > told.greatest or str(told) not in str(caught):
+        return f"{what}: other statistics than {told} in {caught}"
     if not re.search(r"% of [\dx]+ not finite", str(caught)) or f"batch {caught.batch} of 3" not in str(caught):
         return f"{what}: no statistics in {caught}"
     if what == "data" and f"image {row}" not in str(caught):

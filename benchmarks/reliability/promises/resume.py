@@ -44,8 +44,8 @@ def measure(seed: int, cases: int) -> Outcome:
             shutil.rmtree(run)
     equal = cases - len(failures)
     figure = (
-        f"{equal} of {cases} runs equal to the byte after {kills} kills, at least one of each run, {torn} of them while "
-        "a file was written"
+        f"{equal} of {cases} runs equal to the byte after {kills} kills, at least one of each run, {torn} of them "
+        "while a file was written"
     )
     return Outcome(figure, failures)
 

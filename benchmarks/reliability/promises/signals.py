@@ -146,9 +146,9 @@ def _go_on(run: Path, folder: Path) -> tuple[str, bool]:
 PROMISE = Promise(
     "A run that is interrupted is kept, and says so",
     "SIGINT and SIGTERM at random moments of `fastconv train`, also twice: while it starts, compiles, trains, saves "
-    "and ends. Exit code 130 or 143 whenever fastconv has signals in hand, which the process notes; 0 only if it had "
-    "ended before. Training ends within one batch, the model loads, and `--resume` ends with the bytes of an unbroken "
-    "run",
+    "and ends. Exit code 130 or 143 whenever fastconv has signals in hand, which the process notes; the signal's own "
+    "only before and after that, and 0 only if the run had ended. Training ends within one batch, what model there is "
+    "loads, and `--resume` ends with the bytes of an unbroken run",
     measure,
     short=len(_MOMENTS),
     long=60,

@@ -46,8 +46,8 @@ def measure(seed: int, cases: int) -> Outcome:
             failures.append(f"{layer}, Ctrl-C while daemon threads train: expected the end by SIGINT, got {wrong!r}")
     figure = (
         f"{calls:,} calls, {errors:,} errors, {deaths:,} threads that died, {interrupts:,} interrupts of the main "
-        f"thread, {done:,} of its jobs that ended nevertheless, each under each layer: {len(failures)} aborts, hangs or "
-        f"other bits; p99 of a call to a model that {_THREADS} threads share: {', '.join(latencies)}"
+        f"thread, {done:,} of its jobs that ended nevertheless, each under each layer: {len(failures)} aborts, hangs "
+        f"or other bits; p99 of a call to a model that {_THREADS} threads share: {', '.join(latencies)}"
     )
     not_tried = [
         "Ctrl-C in the middle of an import, which may leave Python's lock of imports held",
