@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -20,8 +21,9 @@ from subprocesses import ROOT, succeed
 
 import fastconv as fc
 from fastconv import cli, data, models, optim, schedules, terminal
-from fastconv.commands import common
+from fastconv.commands import common, train, train_ensemble
 from fastconv.commands.interrupts import Interrupted, Interrupts
+from fastconv.training.run_folder import RunFolder
 
 COMMANDS = ["train", "lr-find", "predict", "evaluate", "report", "summary", "gradcheck", "doctor", "bench", "warmup"]
 
@@ -591,6 +593,57 @@ def test_the_first_signal_stops_in_order_and_the_second_at_once():
             signal.raise_signal(signal.SIGTERM)
         assert raised.value.exit_code == 143
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("words", [[], ["--ensemble", "2"]])
+def test_a_signal_while_a_runs_folder_is_made_leaves_nothing(files, tmp_path, monkeypatch, words):
+    lock = RunFolder._lock
+
+    def interrupted(self):
+        signal.raise_signal(signal.SIGTERM)
+        lock(self)
+
+    monkeypatch.setattr(RunFolder, "_lock", interrupted)
+    assert main(["train", str(files / "train.csv"), "--out", "run", *words]) == 143
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("words", [[], ["--ensemble", "2"]])
+def test_a_second_signal_while_a_run_is_discarded_leaves_nothing(files, tmp_path, monkeypatch, words):
+    unlink = Path.unlink
+
+    def interrupted(*_):
+        signal.raise_signal(signal.SIGINT)
+
+    def interrupted_again(self, missing_ok=False):
+        unlink(self, missing_ok)
+        signal.raise_signal(signal.SIGTERM)
+
+    for module in (train, train_ensemble):
+        monkeypatch.setattr(module, "compile_job", interrupted)
+    monkeypatch.setattr(Path, "unlink", interrupted_again)
+    assert main(["train", str(files / "train.csv"), "--out", "run", *words]) == 143
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_signal_waits_until_what_is_done_is_whole():
+    done = []
+
+    def interrupted(interrupts):
+        with interrupts.held():
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGTERM)
+            done.append("whole")
+
+    with Interrupts() as interrupts:
+        with pytest.raises(Interrupted, match=f"signal {int(signal.SIGINT)}$"):
+            interrupted(interrupts)
+        assert done == ["whole"]
+        with interrupts.held():
+            done.append("more")
+        assert done == ["whole", "more"]
+        with pytest.raises(Interrupted):
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_a_signal_while_llvm_calls_python_is_put_off():

@@ -40,3 +40,11 @@ def test_the_numbers_of_cases_are_known(found):
 def test_a_wrong_result_is_found(monkeypatch):
     monkeypatch.setitem(standard.NODES, "Tanh", lambda node: [np.tanh(node.inputs[0]) * np.float32(1.01)])
     assert set(standard.run().failed) == {"test_tanh", "test_tanh_example"}
+
+
+def test_a_case_without_data_does_not_pass(monkeypatch):
+    load = standard._load
+    monkeypatch.setattr(standard, "_load", lambda case, onnx: (load(case, onnx)[0], []))
+    found = standard.run()
+    assert not found.passed
+    assert set(found.failed.values()) == {"AssertionError: no data to compare with"}

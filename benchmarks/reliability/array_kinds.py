@@ -27,8 +27,8 @@ class Kind(NamedTuple):
     name: str
     make: Callable[[np.ndarray, str], Made | None]
     """Of a plain array and its role; None where there is no such thing of it."""
-    must_work: bool = False
-    """Whether refusing would be wrong."""
+    must_work: tuple[str, ...] = ()
+    """The roles in which refusing it would be wrong."""
 
 
 class Mine(np.ndarray):
@@ -69,7 +69,7 @@ def _unaligned(array: np.ndarray) -> np.ndarray:
 
 
 def _layout(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Kind:
-    return Kind(name, lambda array, role: Made(change(array), array) if array.ndim else None, must_work=True)
+    return Kind(name, lambda array, role: Made(change(array), array) if array.ndim else None, ROLES)
 
 
 def _repeated(array: np.ndarray, role: str) -> Made | None:
@@ -92,13 +92,17 @@ def _sliding(array: np.ndarray, role: str) -> Made | None:
 
 
 def _matrix(array: np.ndarray, role: str) -> Made | None:
-    return Made(np.asmatrix(array), array) if array.ndim == 2 else None
+    return Made(array.view(np.matrix), array) if array.ndim == 2 else None
 
 
 _TYPES = (
     *("?", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8", "g"),
     *(">i2", ">u4", ">i8", ">f2", ">f8"),
 )
+
+
+_PROMISED = {"f4": ("floats", "images"), "f8": ("floats", "images"), "u1": ("images", "pixels", "labels")}
+"""Roles in which all public functions take a type."""
 
 
 def _typed(code: str) -> Kind:
@@ -117,7 +121,8 @@ def _typed(code: str) -> Kind:
         kept = (dtype.kind == "f" and dtype.itemsize == 8) or (role == "images" and dtype == np.uint8)
         return Made(hostile, hostile.astype(dtype.newbyteorder("=") if kept else np.float32))
 
-    return Kind(f"dtype {code}", make)
+    whole = ("labels",) if dtype.kind in "iu" else ()
+    return Kind(f"dtype {code}", make, _PROMISED.get(code, whole))
 
 
 def _foreign(name: str, change: Callable[[np.ndarray], Any]) -> Kind:
@@ -147,9 +152,9 @@ KINDS = (
     _layout("read-only", _read_only),
     _layout("unaligned", _unaligned),
     _layout("subclass", lambda array: array.copy().view(Mine)),
-    Kind("matrix", _matrix, must_work=True),
-    Kind("repeated", _repeated, must_work=True),
-    Kind("overlapping", _sliding, must_work=True),
+    Kind("matrix", _matrix, ROLES),
+    Kind("repeated", _repeated, ROLES),
+    Kind("overlapping", _sliding, ROLES),
     Kind("nested lists", lambda array, role: Made(array.tolist(), np.array(array.tolist()))),
     *map(_typed, _TYPES),
     _foreign("complex", lambda array: array.astype(np.complex64)),

@@ -16,6 +16,7 @@ import numpy as np
 from safetensors.numpy import save as to_bytes
 
 import fastconv as fc
+from benchmarks.reliability.children import CannotTry
 from fastconv import data
 from fastconv.commands import model_file
 from fastconv.commands.errors import UsageError
@@ -30,8 +31,8 @@ class Bomb(NamedTuple):
     """A file, or what stands in its place."""
 
     name: str
-    make: Callable[[Path], Path | None]
-    """Writes it into a folder and returns its path; None where that cannot be done."""
+    make: Callable[[Path], Path]
+    """Writes it into a folder and returns its path; raises CannotTry where that cannot be done."""
     read: Callable[[Path], Any]
     errors: tuple[type[Exception], ...]
     is_good: bool = False
@@ -46,11 +47,11 @@ def _file(content: Callable[[], bytes]) -> Callable[[Path], Path]:
     return make
 
 
-def _data(name: str, make: Callable[[Path], Path | None], is_good: bool = False) -> Bomb:
+def _data(name: str, make: Callable[[Path], Path], is_good: bool = False) -> Bomb:
     return Bomb(f"data, {name}", make, data.load, (data.DataError,), is_good)
 
 
-def _model(name: str, make: Callable[[Path], Path | None], is_good: bool = False) -> Bomb:
+def _model(name: str, make: Callable[[Path], Path], is_good: bool = False) -> Bomb:
     return Bomb(f"model, {name}", make, fc.load, _MODEL, is_good)
 
 
@@ -124,8 +125,13 @@ def _socket(folder: Path) -> Path:
     return folder / "socket"
 
 
-def _device(name: str) -> Callable[[Path], Path | None]:
-    return lambda folder: Path(name) if Path(name).exists() else None
+def _device(name: str) -> Callable[[Path], Path]:
+    def find(folder: Path) -> Path:
+        if not Path(name).exists():
+            raise CannotTry(f"there is no {name} here")
+        return Path(name)
+
+    return find
 
 
 def _folder(folder: Path) -> Path:
@@ -133,9 +139,9 @@ def _folder(folder: Path) -> Path:
     return folder / "empty"
 
 
-def _forbidden(folder: Path) -> Path | None:
-    if os.geteuid() == 0:  # who may read everything
-        return None
+def _forbidden(folder: Path) -> Path:
+    if os.geteuid() == 0:
+        raise CannotTry("root may read everything")
     path = _good_csv(folder)
     path.chmod(0)
     return path

@@ -18,6 +18,12 @@ class Answer(NamedTuple):
     case: int
     wrong: str | None
     """What was wrong, or None."""
+    left_out: str | None = None
+    """Why it was not tried, or None."""
+
+
+class CannotTry(Exception):
+    """There is no way to bring this about here; the text says why."""
 
 
 def limits(megabytes: int) -> None:
@@ -29,14 +35,20 @@ def limits(megabytes: int) -> None:
 
 
 def answer(cases: Iterable[int], tried: Any, seconds: int) -> None:
-    """In the child: try cases one by one, each for so many seconds at most, and say what became of each."""
+    """In the child: try cases one by one, each for so many seconds at most, and say what became of each.
+
+    ``tried(case)`` returns what was wrong, or None, or raises CannotTry.
+    """
     said = sys.stdout
     sys.stdout = sys.stderr  # whatever a case prints
     for case in cases:
         signal.alarm(seconds)
-        wrong = tried(case)
+        try:
+            found = Answer(case, tried(case))
+        except CannotTry as reason:
+            found = Answer(case, None, str(reason))
         signal.alarm(0)
-        said.write(json.dumps([case, wrong]) + "\n")
+        said.write(json.dumps(found) + "\n")
         said.flush()
     said.write("done\n")
 

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-_MB = 2**20
+from benchmarks.reliability import resident
 
 
 def _enter(limits: dict[str, Any]) -> None:
@@ -43,7 +43,7 @@ def _command(limits: dict[str, Any], words: list[str]) -> int:
 
 def _say_peak() -> None:
     """Print what was taken; the parent would count what it has itself, which a new process inherits for a moment."""
-    print(f"peak: {_resident('VmHWM')}")
+    print(f"peak: {resident.peak()}")
 
 
 def _python(limits: dict[str, Any], what: str, batch: int) -> int:
@@ -63,13 +63,6 @@ def _python(limits: dict[str, Any], what: str, batch: int) -> int:
         print(error, file=sys.stderr)
         return 2
     return 0
-
-
-def _resident(name: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{name}:"):
-            return 1024 * int(line.split()[1])
-    raise ValueError(f"/proc/self/status: expected {name}")
 
 
 def _footprint(what: str, name: str, batch: int) -> None:
@@ -93,8 +86,7 @@ def _footprint(what: str, name: str, batch: int) -> None:
     made()[0].fit(*images(80, shape), epochs=1, batch_size=32, validation_split=0.2, optimizer="adam", verbose=False)
     x, y = images(batch, shape)
     held_out = images(BATCH, shape)
-    Path("/proc/self/clear_refs").write_text("5")  # the highest so far is forgotten
-    before = _resident("VmRSS")
+    before = resident.forget_peak()
     if what == "fit":
         adam = fc.Adam()
         needs = footprint.of_training(model, shape, batch, BATCH, batch, BATCH, adam.slots + 1)
@@ -102,7 +94,7 @@ def _footprint(what: str, name: str, batch: int) -> None:
     else:
         needs = {"all": footprint.of_batch(model, (batch, *shape)).forward + footprint.of_weights(model)}
         model.predict(x, batch_size=batch)
-    print(json.dumps([sum(needs.values()), _resident("VmHWM") - before]))
+    print(json.dumps([sum(needs.values()), resident.peak() - before]))
 
 
 def main() -> int:

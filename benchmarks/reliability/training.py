@@ -1,9 +1,11 @@
 """``fastconv train`` in a process of its own, for promises about what ends it.
 
 Run as a program, it is ``fastconv`` with one network more, which has all that a checkpoint must remember; on a file
-that the environment variable WATCH names, it counts batches, and notes the count when a signal comes.
+that the environment variable WATCH names, it counts batches, and notes the count when a signal comes, and from when
+to when fastconv handles signals.
 """
 
+import math
 import mmap
 import os
 import struct
@@ -13,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,13 +23,26 @@ from benchmarks import processes
 
 NET = "reliable"
 COMPARED = ("model.safetensors", "results.csv", "metrics.json", "submission.csv")
-_WATCHED = struct.Struct("<qq")
+_WATCHED = struct.Struct("<qqdd")
 LENET = ("--epochs", "3", "--seed", "1", "--no-report")
 WHOLE = (
     *("--model", NET, "--epochs", "3", "--optimizer", "adam", "--ema", "0.99", "--augment", "digits"),
     *("--schedule", "plateau", "--early-stop", "50", "--clip", "5", "--no-report"),
 )
 """Batch normalisation, dropout, augmentation, averages, Adam, clipping, early stopping, a schedule with memory."""
+
+
+class Watched(NamedTuple):
+    """What a process notes of itself."""
+
+    trained: int = -1
+    """Batches; -1 before it has begun."""
+    at_signal: int = -1
+    """Batches that had been trained when fastconv's handler got the first signal; -1 if it got none."""
+    since: float = math.inf
+    """When fastconv had its handlers in place, by ``time.monotonic``."""
+    until: float = math.inf
+    """When it began to take them away."""
 
 
 def data(folder: Path, images: int = 1200) -> tuple[Path, Path]:
@@ -72,12 +87,12 @@ def completed(words: Sequence[str], cwd: Path) -> int:
     code, said = finish(start(words, cwd, watch))
     if code:
         raise RuntimeError(f"fastconv train {' '.join(words)}: exit code {code}\n{said}")
-    return counts(watch)[0]
+    return watched(watch).trained
 
 
 def wait_for(process: "subprocess.Popen[str]", watch: Path, batches: int) -> None:
     """Return when a process has trained so many batches, or has ended."""
-    while process.poll() is None and counts(watch)[0] < batches:
+    while process.poll() is None and watched(watch).trained < batches:
         time.sleep(0.001)
 
 
@@ -109,37 +124,53 @@ def _content(path: Path) -> bytes | None:
 # ------------------------------------------------------------------------------------------------------ in the process
 
 
-def counts(watch: Path) -> tuple[int, int]:
-    """Return the batches that were trained, and those that had been when the first signal came, or -1."""
+def watched(watch: Path) -> Watched:
+    """Return what a process has noted so far."""
     content = watch.read_bytes() if watch.exists() else b""
-    return _WATCHED.unpack(content) if len(content) == _WATCHED.size else (-1, -1)
+    return Watched(*_WATCHED.unpack(content)) if len(content) == _WATCHED.size else Watched()
 
 
 def _watch(path: str) -> None:
-    """Count batches, from now on, in a file."""
+    """Note, from now on, in a file."""
     from fastconv.commands.interrupts import Interrupts
 
     module: Any = import_module("fastconv.training.loop")
     with open(path, "w+b") as file:
-        file.write(_WATCHED.pack(0, -1))
+        file.write(_WATCHED.pack(*Watched(trained=0)))
         file.flush()
         shared = mmap.mmap(file.fileno(), _WATCHED.size)
     step: Callable[..., Any] = module.checked_step
     handle: Callable[..., Any] = Interrupts._handle
+    enter: Callable[..., Any] = Interrupts.__enter__
+    leave: Callable[..., Any] = Interrupts.__exit__
+
+    def note(name: str, value: float) -> None:
+        # Each number by itself: a signal may come while another one is noted.
+        number = Watched._fields.index(name)
+        struct.pack_into(_WATCHED.format[1 + number], shared, 8 * number, value)
 
     def counted(*arguments: Any) -> Any:
         result = step(*arguments)
-        trained, at_signal = _WATCHED.unpack(shared[:])
-        shared[:] = _WATCHED.pack(trained + 1, at_signal)
+        note("trained", Watched(*_WATCHED.unpack(shared[:])).trained + 1)
         return result
 
     def noted(self: Interrupts, *arguments: Any) -> None:
-        trained, at_signal = _WATCHED.unpack(shared[:])
-        if at_signal < 0:
-            shared[:] = _WATCHED.pack(trained, trained)
+        seen = Watched(*_WATCHED.unpack(shared[:]))
+        if seen.at_signal < 0:
+            note("at_signal", seen.trained)
         handle(self, *arguments)
 
+    def entered(self: Interrupts) -> Interrupts:
+        found = enter(self)
+        note("since", time.monotonic())
+        return found
+
+    def left(self: Interrupts, *exception: Any) -> None:
+        note("until", time.monotonic())
+        leave(self, *exception)
+
     module.checked_step, Interrupts._handle = counted, noted
+    Interrupts.__enter__, Interrupts.__exit__ = entered, left
 
 
 def _main() -> int:

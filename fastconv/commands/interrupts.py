@@ -2,7 +2,8 @@
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self
 
@@ -35,13 +36,27 @@ class Interrupts:
         self._stop: Callable[[], None] | None = None
         self._before: dict[int, Any] = {}
         self._again: threading.Timer | None = None
+        self._held: list[int] | None = None
 
     def stop_with(self, stop: Callable[[], None] | None) -> None:
         """Call ``stop()`` at the first signal from now on; with None, every signal raises again."""
         self._stop = stop
 
+    @contextmanager
+    def held(self) -> Generator[None]:
+        """Let a signal wait until the end of a ``with``, around what is soon done and must not be done by half."""
+        self._held = []
+        try:
+            yield
+        finally:
+            waiting, self._held = self._held, None
+            if waiting:
+                self._handle(waiting[0], None)
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._stop is not None and self.exit_code is None:
+        if self._held is not None:
+            self._held.append(number)
+        elif self._stop is not None and self.exit_code is None:
             self.exit_code = 128 + number
             self._stop()
         elif _is_called_by_llvm(frame):

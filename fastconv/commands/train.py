@@ -97,18 +97,21 @@ def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
         from fastconv.commands.train_ensemble import train_ensemble  # which is made of what stands here
 
         return train_ensemble(job, interrupts, begun)
-    folder = begun or RunFolder(arguments.out)
+    folder = begun
     try:
-        if begun is None:
-            folder.write_json(CONFIG, config_of(job, folder))
+        if folder is None:
+            with interrupts.held():  # a folder that is made, or removed, by half is no run
+                folder = RunFolder(arguments.out)
+                folder.write_json(CONFIG, config_of(job, folder))
         else:
-            check_same(begun, job.dataset, job.test)
+            check_same(folder, job.dataset, job.test)
         say_job(job, folder)
         compile_job(job)
         history = fit_job(job, folder, interrupts, Checkpoint(folder.file(CHECKPOINT), arguments.checkpoint_every))
     except Interrupted:
-        if begun is None and not any(folder.file(name).exists() for name in (MODEL, CHECKPOINT)):
-            folder.discard()
+        if begun is None and folder is not None and not folder.has_trained():
+            with interrupts.held():
+                folder.discard()
         raise
     measured = _finish(job, folder, history, interrupts)
     if interrupts.exit_code is None:

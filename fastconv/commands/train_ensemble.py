@@ -72,14 +72,16 @@ def train_ensemble(job: Job, interrupts: Interrupts, begun: RunFolder | None) ->
     if begun is None and job.arguments.out is not None:
         for number in range(1, count + 1):
             check_free(Path(job.arguments.out) / member(number))
-    folder = begun or RunFolder(job.arguments.out, COLUMNS)
-    together = _Together(job, folder)
+    folder = begun
     try:
-        if begun is None:
-            folder.write_json(CONFIG, config_of(job, folder))
+        if folder is None:
+            with interrupts.held():
+                folder = RunFolder(job.arguments.out, COLUMNS)
+                folder.write_json(CONFIG, config_of(job, folder))
         else:
-            check_same(begun, job.dataset, job.test)
-            begun.hold(COLUMNS)
+            check_same(folder, job.dataset, job.test)
+            folder.hold(COLUMNS)
+        together = _Together(job, folder)
         say_job(job, folder)
         compile_job(job)
         first = 1 if begun is None else together.restore() + 1
@@ -87,8 +89,9 @@ def train_ensemble(job: Job, interrupts: Interrupts, begun: RunFolder | None) ->
             if interrupts.exit_code is None:
                 _train(_member_of(job, number), number, together, interrupts)
     except Interrupted:
-        if begun is None and not folder.file(member(1)).exists():
-            folder.discard()
+        if begun is None and folder is not None and not folder.file(member(1)).exists():
+            with interrupts.held():
+                folder.discard()
         raise
     if job.test is not None and interrupts.exit_code is None:
         ensemble = Ensemble(together.models)
@@ -194,14 +197,17 @@ def _folder(path: Path, resumed: bool) -> RunFolder:
 def _train(job: Job, number: int, together: _Together, interrupts: Interrupts) -> None:
     """Train one model and keep it; it belongs to the ensemble if it is finished, or has no finished one before it."""
     terminal.say(f"member {number} of {together.job.arguments.ensemble}, seed {job.arguments.seed}")
-    folder = _folder(together.folder.file(member(number)), together.folder.resumed)
+    folder = None
     try:
-        if not folder.resumed:
-            folder.write_json(CONFIG, config_of(job, folder))
+        with interrupts.held():
+            folder = _folder(together.folder.file(member(number)), together.folder.resumed)
+            if not folder.resumed:
+                folder.write_json(CONFIG, config_of(job, folder))
         history = fit_job(job, folder, interrupts, Checkpoint(folder.file(CHECKPOINT), job.arguments.checkpoint_every))
     except Interrupted:
-        if not folder.resumed and not any(folder.file(name).exists() for name in (MODEL, CHECKPOINT)):
-            folder.discard()
+        if folder is not None and not folder.resumed and not folder.has_trained():
+            with interrupts.held():
+                folder.discard()
         raise
     finished = len(history) == job.arguments.epochs or history.stopped is not None
     folder.save(job.model)

@@ -198,6 +198,10 @@ class RunFolder:
             lines = [_line(formats), *(_line(formats, record) for record in records)]
             atomic.write(self.path / name, b"".join(lines))
 
+    def has_trained(self) -> bool:
+        """Whether there is a model, or a checkpoint to go on from."""
+        return any(self.file(name).exists() for name in (MODEL, CHECKPOINT))
+
     def discard(self) -> None:
         """Remove a run that has trained nothing yet."""
         for name in (CONFIG, *self._tables):

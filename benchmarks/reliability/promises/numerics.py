@@ -19,7 +19,7 @@ from fastconv.blocks import Blocks
 from fastconv.training.callbacks import KeepBest, Run
 from fastconv.training.checkpoint import _KIND, _WORDS
 from fastconv.training.history import Record
-from fastconv.training.run_folder import CHECKPOINT, MODEL, RESULTS, Recorder, RunFolder, read_results
+from fastconv.training.run_folder import CHECKPOINT, METRICS, MODEL, RESULTS, Recorder, RunFolder, read_results
 
 _ROUNDS = 9
 _SLOWER = 1.5
@@ -33,13 +33,17 @@ def measure(seed: int, cases: int) -> Outcome:
     rng, failures = np.random.default_rng(seed), []
     kinds: list[Callable[[np.random.Generator, Path, int], str]] = [_planted, _values, _constant, _refused, _command]
     counts = dict.fromkeys(kinds, 0)
+    stopped = 0
     for case in range(cases):
         kind = kinds[case % len(kinds)]
         with tempfile.TemporaryDirectory() as name:
             wrong = kind(rng, Path(name), case // len(kinds))
+            stopped += kind is _command and not (Path(name) / "run" / METRICS).exists()
         counts[kind] += 1
         if wrong:
             failures.append(f"case {case}, {kind.__name__[1:]}: {wrong}")
+    if counts[_command] and not stopped:
+        failures.append(f"none of {counts[_command]} `fastconv train` at rates up to 1e38 stopped")
     slower, notes = "", ["the time of steps with denormal activations: only with more cases"]
     if cases >= _BEFORE_TIMING:
         ratio, notes = _denormal_time(), []
@@ -48,9 +52,10 @@ def measure(seed: int, cases: int) -> Outcome:
             failures.append(f"a step with denormal activations takes {ratio:.2f} times as long")
     figure = (
         f"{counts[_planted]} trainings stopped at the batch and named the layer where a number that is not finite was "
-        f"planted, and kept the last good weights and files; {counts[_command]} `fastconv train` at rates up to 1e38 "
-        f"alike; {counts[_values]} times great logits and {counts[_constant]} times images without differences, as in "
-        f"float64; {counts[_refused]} times data with NaN or infinities refused, by row{slower}"
+        f"planted, and kept the last good weights and files to the bit; {counts[_command]} `fastconv train` at rates "
+        f"up to 1e38: {stopped} stopped with such a message, {counts[_command] - stopped} ended, and none left a model "
+        f"that is not finite; {counts[_values]} times great logits and {counts[_constant]} times images without "
+        f"differences, as in float64; {counts[_refused]} times data with NaN or infinities refused, by row{slower}"
     )
     return Outcome(figure, failures, notes)
 
@@ -76,20 +81,25 @@ class _Through(fc.Layer):
 
 
 class _Plant(fc.Callback):
-    """Makes something bad before a batch of an epoch, and remembers weights at the beginning and the end of epochs."""
+    """Makes something bad before a batch of an epoch, and remembers weights at the beginning of each of both."""
 
     def __init__(self, epoch: int, batch: int, what: Callable[[], None]) -> None:
         self.where, self.what = (epoch, batch), what
         self.began: dict[str, np.ndarray] = {}
         self.before: dict[str, np.ndarray] = {}
+        self.written: tuple[int, int, dict[str, np.ndarray]] | None = None
+        """Epoch, batches of it and weights that the last checkpoint must have, or None if there can be none."""
 
     def on_epoch_begin(self, run: Run) -> None:
         self.began = run.model.state_dict()
 
     def on_batch_begin(self, run: Run) -> None:
+        state = run.model.state_dict()
+        if (run.epoch, run.batch) != (1, 0):  # there is one after each batch
+            self.written = (run.epoch, run.batch, state) if run.batch else (run.epoch - 1, run.batches, state)
         if (run.epoch, run.batch + 1) == self.where:
-            self.before = run.model.state_dict()
             self.what()
+        self.before = run.model.state_dict()
 
 
 class _Remember(fc.Callback):
@@ -155,30 +165,51 @@ def _planted(rng: np.random.Generator, folder: Path, turn: int) -> str:
         return f"{what}: expected {cause} of {layer}, got {caught.cause} of {caught.layer}: {caught}"
     if (caught.epoch, caught.batch) != (epoch, batch) and what != "data":
         return f"{what}: planted in batch {batch} of epoch {epoch}: {caught}"
+    told = caught.statistics
+    if not 0 < told.not_finite <= 1 or told.least > told.greatest or str(told) not in str(caught):
+        return f"{what}: other statistics than {told} in {caught}"
     if not re.search(r"% of [\dx]+ not finite", str(caught)) or f"batch {caught.batch} of 3" not in str(caught):
         return f"{what}: no statistics in {caught}"
     if what == "data" and f"image {row}" not in str(caught):
         return f"{what}: expected image {row} to be named: {caught}"
-    return _kept(run, model, seen, planted, what)
+    wrong = _weights(model, planted, str(caught)) or _files(run, seen, planted)
+    return f"{what}: {wrong}" if wrong else ""
 
 
-def _kept(run: RunFolder, model: fc.Sequential, seen: _Remember, planted: _Plant, what: str) -> str:
-    """Look at what a training that was stopped has left: the model, and its files."""
+def _weights(model: fc.Sequential, planted: _Plant, said: str) -> str:
+    """Compare a model whose training was stopped with what the message says that it is."""
     state = model.state_dict()
     if not all(np.isfinite(array).all() for array in state.values()):
-        return f"{what}: the model's weights are not finite"
-    if what == "weight" and not _same(state, planted.began):
-        return f"{what}: the weights are not those with which the epoch began"
+        return "the model's weights are not finite"
+    if "the weights are those before this batch" in said:
+        weights = {name for name, _ in model.named_parameters()}  # running statistics are those after it
+        same = _same({name: array for name, array in state.items() if name in weights}, planted.before)
+        return "" if same else "the weights are not those before the batch"
+    if "the model has the weights with which this epoch began" in said:
+        return "" if _same(state, planted.began) else "the weights are not those with which the epoch began"
+    return f"nothing about the weights in {said}"
+
+
+def _files(run: RunFolder, seen: _Remember, planted: _Plant) -> str:
+    """Look at the files that a training that was stopped has left."""
     if seen.epochs != len(read_results(run.file(RESULTS))):
-        return f"{what}: results.csv has not {seen.epochs} rows"
+        return f"results.csv has not {seen.epochs} rows"
     if run.file(MODEL).exists() != (seen.epochs > 0):
-        return f"{what}: a model was kept after {seen.epochs} epochs, or none"
+        return f"a model was kept after {seen.epochs} epochs, or none"
     if seen.epochs and not _same(io.load(run.file(MODEL), layers=[_Through]).state_dict(), seen.best[1]):
-        return f"{what}: the model on disk is not the best epoch's"
-    if run.file(CHECKPOINT).exists():
-        _, tensors = io.read_tensors(run.file(CHECKPOINT), _KIND, _WORDS)
+        return "the model on disk is not the best epoch's"
+    if run.file(CHECKPOINT).exists() != (planted.written is not None):
+        return "a checkpoint before the first batch, or none after it"
+    if planted.written is not None:
+        epoch, batch, weights = planted.written
+        text, tensors = io.read_tensors(run.file(CHECKPOINT), _KIND, _WORDS)
+        state = json.loads(text)
+        if (state["epoch"], state["batch"]) != (epoch, batch):
+            return f"a checkpoint of batch {state['batch']} of epoch {state['epoch']}, not {batch} of {epoch}"
         if not all(np.isfinite(array).all() for array in tensors.values()):
-            return f"{what}: the checkpoint is not finite"
+            return "the checkpoint is not finite"
+        if not _same({f"model.{name}": array for name, array in weights.items()}, tensors):
+            return "the checkpoint's weights are not those after the last good batch"
     return ""
 
 
@@ -348,9 +379,10 @@ def _still(model: fc.Sequential, x: np.ndarray, y: np.ndarray) -> float:
 PROMISE = Promise(
     "Numbers that are not finite stop training and are named; great, tiny and equal ones are computed rightly",
     "NaN and infinity planted in data, weights, gradients and activations at random batches: `NotFiniteError` with "
-    "epoch, batch, layer, least, greatest, mean and share; the model's weights, results.csv, model.safetensors and "
-    "checkpoint are the last good ones. `fastconv train` at rates up to 1e38 with each optimiser. Logits to 1e6, "
-    "images of zeros, one class, constant features through BatchNorm, against float64. Data that are not finite "
+    "epoch, batch, layer, least, greatest, mean and share; the model's weights are those that the message says, before "
+    "the batch or the epoch, and those in model.safetensors and checkpoint and the rows of results.csv are those of "
+    "the last good batch or epoch, to the bit. `fastconv train` at rates up to 1e38 with each optimiser. Logits to "
+    "1e6, images of zeros, one class, constant features through BatchNorm, against float64. Data that are not finite "
     f"refused by row. Denormal activations, timed in the long form: at most {_SLOWER} times as long",
     measure,
     short=15,

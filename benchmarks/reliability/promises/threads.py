@@ -19,13 +19,15 @@ from benchmarks.reliability.promise import Outcome, Promise
 _THREADS = 8
 _MAIN, _DYING = 50, 100  # numbers of the jobs of the main thread, and of the threads that die
 _SECONDS = 400
+_DISTURBED = 60
+"""Seconds after the threads' work within which each kind of disturbance must have come about once."""
 
 
 def measure(seed: int, cases: int) -> Outcome:
     """Make so many calls under each layer, in a fresh process; end another one while its threads work."""
     failures: list[str] = []
     latencies: list[str] = []
-    calls = errors = deaths = interrupts = 0
+    calls = errors = deaths = interrupts = done = 0
     for layer in jobs.layers():
         changes = {"NUMBA_THREADING_LAYER": layer}
         said, wrong = jobs.run(__name__, ["crowd", str(seed), str(cases)], changes, _SECONDS)
@@ -36,14 +38,16 @@ def measure(seed: int, cases: int) -> Outcome:
             failures += [f"{layer}: {what}" for what in found["wrong"]]
             calls, errors = calls + found["calls"], errors + found["errors"]
             deaths, interrupts = deaths + found["deaths"], interrupts + found["interrupts"]
+            done += found["done"]
             ratio = found["p99"] / found["median"]
             latencies.append(f"{layer} {found['p99']:.1f} ms ({ratio:.1f} times the median)")
         said, wrong = jobs.run(__name__, ["end", str(seed), "0"], changes, 60)
         if not wrong.startswith("ended by SIGINT") or "KeyboardInterrupt" not in wrong:
             failures.append(f"{layer}, Ctrl-C while daemon threads train: expected the end by SIGINT, got {wrong!r}")
     figure = (
-        f"{calls:,} calls, {errors:,} errors, {deaths} threads that died, {interrupts} interrupts: {len(failures)} "
-        f"aborts, hangs or other bits; p99 of a call to a model that {_THREADS} threads share: {', '.join(latencies)}"
+        f"{calls:,} calls, {errors:,} errors, {deaths:,} threads that died, {interrupts:,} interrupts of the main "
+        f"thread, {done:,} of its jobs that ended nevertheless, each under each layer: {len(failures)} aborts, hangs "
+        f"or other bits; p99 of a call to a model that {_THREADS} threads share: {', '.join(latencies)}"
     )
     not_tried = [
         "Ctrl-C in the middle of an import, which may leave Python's lock of imports held",
@@ -61,7 +65,7 @@ class _Crowd:
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self.wrong: list[str] = []
-        self.errors = self.deaths = self.interrupts = self.calls = 0
+        self.errors = self.deaths = self.interrupts = self.calls = self.done = 0
         self._armed = False
         self._stop = threading.Event()
 
@@ -87,6 +91,9 @@ class _Crowd:
         with self._disturbed():
             workers = start(calls // _THREADS)
             mine = self._interrupted_until(lambda: not any(worker.is_alive() for worker in workers))
+            last = time.monotonic() + _DISTURBED
+            mine |= self._interrupted_until(lambda: not self._missing() or time.monotonic() > last)
+        self.wrong += [f"no {what} in {_DISTURBED} s" for what in self._missing()]
         self.calls += _THREADS * (calls // _THREADS)
 
         fc.set_num_threads(1)
@@ -95,6 +102,16 @@ class _Crowd:
                 self.wrong.append(f"job {number} has other bits than alone")
         if mine - {jobs.digest(_MAIN)}:
             self.wrong.append("a job of the main thread has other bits than alone")
+
+    def _missing(self) -> list[str]:
+        """Return the kinds of disturbance that have not come about yet."""
+        counts = {
+            "error": self.errors,
+            "death of a thread": self.deaths,
+            "interrupt of the main thread": self.interrupts,
+            "end of a job of the main thread": self.done,
+        }
+        return [what for what, count in counts.items() if not count]
 
     def _start(self, work: Callable[[], None]) -> threading.Thread:
         def noted() -> None:
@@ -192,6 +209,7 @@ class _Crowd:
                 found = jobs.digest(_MAIN)
                 self._armed = False
                 done.add(found)
+                self.done += 1
             except KeyboardInterrupt:
                 self.interrupts += 1
         return done
@@ -240,6 +258,7 @@ def _crowd(seed: int, calls: int) -> None:
         "errors": crowd.errors,
         "deaths": crowd.deaths,
         "interrupts": crowd.interrupts,
+        "done": crowd.done,
         "median": float(np.median(took)),
         "p99": float(np.percentile(took, 99)),
     }
@@ -260,9 +279,9 @@ def _end(seed: int) -> None:
 PROMISE = Promise(
     "Any Python thread may train and predict",
     "8 threads, each with a model of its own, and 8 that ask one model, under each thread layer in a fresh process. "
-    "Meanwhile the thread count changes, calls fail, threads die in the middle of a step, Ctrl-C interrupts the main "
-    "thread at work. Results equal to the bit to those of one thread alone; then Ctrl-C ends a process whose daemon "
-    "threads train",
+    "While the first train, the thread count changes, calls fail, threads die in the middle of a job, Ctrl-C "
+    "interrupts the main thread at work, and some of its jobs end: all of it at least once. Results equal to the bit "
+    "to those of one thread alone; then Ctrl-C ends a process whose daemon threads train",
     measure,
     short=320,
     long=10_000,
