@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from peers import peer
 
 import fastconv as fc
 from benchmarks.reliability import checks
@@ -73,7 +74,7 @@ def test_a_wrong_gradient_is_found():
 @pytest.mark.parametrize("name", ["pad", "batch_norm", "linear"])
 def test_an_output_that_is_not_pytorchs_is_found(name):
     """Of a function without a layer and a gradient, too."""
-    pytest.importorskip("torch")
+    peer("torch")
     (record,) = [each for each in named(name) if (each.layer is None) == (name != "linear")]
     other = replace(record, torch=lambda *given: record.torch(*given) * (1 + 1e-5))
     (tally,) = checks.measure([other], seed=0, cases=2).values()
