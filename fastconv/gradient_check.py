@@ -80,7 +80,9 @@ def gradcheck(
     x = blocks.check_batch("gradcheck", blocks.as_float("gradcheck", "x", x, np.float64)).copy()
     dropouts = [part for part in _all_layers(layer) if isinstance(part, Dropout)]
     start = [part.passes for part in dropouts]
-    rng = np.random.default_rng(seed)
+    # A stream of its own: an x of the caller's from the same seed would be the upstream gradient, too, and that of a
+    # normalisation is 0 there.
+    (rng,) = np.random.default_rng(seed).spawn(1)
     upstream = rng.standard_normal(_shape_of(layer, x))
 
     def scalar() -> float:
