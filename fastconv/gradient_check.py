@@ -29,10 +29,13 @@ class GradientReport:
     """Elements left out, because the function has no gradient there."""
     worst: float
     """The largest difference, relative to the tolerance: at most 1."""
+    unseen: tuple[str, ...] = ()
+    """Arrays of which no element was compared, since all that were tried are at kinks."""
 
     def __str__(self) -> str:
         kinks = f", {self.kinks} at kinks left out" if self.kinks else ""
-        return f"{self.checked} elements agree{kinks}; largest difference {self.worst:.2g} of the tolerance"
+        unseen = f", among them all of {', '.join(self.unseen)}" if self.unseen else ""
+        return f"{self.checked} elements agree{kinks}{unseen}; largest difference {self.worst:.2g} of the tolerance"
 
 
 def gradcheck(
@@ -70,12 +73,16 @@ def gradcheck(
     ------
     GradientError
         If one differs.  The message has the array, the index, both values and the tolerance.
+    ValueError
+        If nothing can be compared, since all elements are at kinks or give no finite number; or if the batch is empty.
     """
     layer = deepcopy(layer).to(np.float64)
     x = blocks.check_batch("gradcheck", blocks.as_float("gradcheck", "x", x, np.float64)).copy()
     dropouts = [part for part in _all_layers(layer) if isinstance(part, Dropout)]
     start = [part.passes for part in dropouts]
-    rng = np.random.default_rng(seed)
+    # A stream of its own: an x of the caller's from the same seed would be the upstream gradient, too, and that of a
+    # normalisation is 0 there.
+    (rng,) = np.random.default_rng(seed).spawn(1)
     upstream = rng.standard_normal(_shape_of(layer, x))
 
     def scalar() -> float:
@@ -91,6 +98,7 @@ def gradcheck(
 
     checked = kinks = 0
     worst, report = 0.0, ""
+    unseen: list[str] = []
     for name, array in arrays.items():
         sample = np.arange(array.size)
         if array.size > max_elements:
@@ -99,6 +107,7 @@ def gradcheck(
         smooth = ~np.isnan(numeric)
         kinks += int((~smooth).sum())
         if not smooth.any():
+            unseen += [name] * (array.size > 0)
             continue
         ours = analytic[name].reshape(-1)[sample]
         scale = max(1.0, float(np.abs(numeric[smooth]).max()))
@@ -117,7 +126,12 @@ def gradcheck(
             )
     if worst > 1:
         raise GradientError(report)
-    return GradientReport(checked, kinks, worst)
+    if not checked:
+        raise ValueError(
+            f"gradcheck: {type(layer).__name__}: expected an x at which gradients exist, got one where all {kinks} "
+            "elements tried are at kinks or give no finite number: nothing could be compared"
+        )
+    return GradientReport(checked, kinks, worst, tuple(unseen))
 
 
 def _all_layers(layer: Layer) -> list[Layer]:

@@ -38,7 +38,7 @@ def passed_and_skipped(names, options, **environment):
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=1800,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-10_000:]

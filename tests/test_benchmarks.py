@@ -11,6 +11,7 @@ from shutil import which
 
 import numpy as np
 import pytest
+from peers import peer
 
 import fastconv as fc
 from benchmarks import (
@@ -344,7 +345,7 @@ def test_the_work_is_the_same_each_time(tmp_path):
 
 @pytest.mark.torch
 def test_convolutions_beside_pytorch():
-    pytest.importorskip("torch")
+    peer("torch")
     printed = program("convolutions", *CONVOLUTIONS)
     assert printed.count("| 1 to 6, 5x5, at 28 ") == 9  # three tables, and the smallest ratios to PyTorch and tuned
     assert "| PyTorch, GFLOP/s | " in printed

@@ -5,6 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 from cases import each_float
+from peers import peer
 from test_conv1d import CASES as SEQUENCES
 from test_conv_transpose2d import CASES as TRANSPOSED
 from test_torch import assert_close, leaf
@@ -13,7 +14,7 @@ import fastconv as fc
 from fastconv import functional as F
 from fastconv import reference
 
-torch = pytest.importorskip("torch")
+torch = peer("torch")
 pytestmark = [
     pytest.mark.torch,
     pytest.mark.usefixtures("few_tiles"),

@@ -118,6 +118,21 @@ def test_some_elements_of_a_wide_convolutions_gradients(rng):
     assert report.worst < 0.5
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "elements", "least"),
+    [("tiny", (1, 28, 28), 20, 400), ("resnet20", (3, 32, 32), 2, 120), ("mobilenet_small", (3, 32, 32), 2, 60)],
+)
+def test_the_deeper_models(name, shape, elements, least, rng):
+    """By smaller steps: where one of so many rectifiers switches, the kink is too small to be told from a slope.
+
+    A tenth of the step makes rounding ten times as large in a slope, and so the tolerance.
+    """
+    model = fc.models.create(name, in_channels=shape[0], seed=1)
+    x = rng.standard_normal((2, *shape))
+    report = fc.gradcheck(model, x, eps=1e-6, atol=1e-7, max_elements=elements)
+    assert report.checked > least
+
+
 @pytest.mark.parametrize("make", [fc.models.lenet_seed, fc.models.lenet5])
 def test_the_models(make, rng):
     """Through the very tiles and fused steps that train, in float64."""
@@ -245,7 +260,8 @@ def test_one_wrong_element_is_named_with_both_values_and_the_tolerance(change, n
     np.testing.assert_allclose([abs(ours - numeric), differ], difference, rtol=2e-2)
     assert tolerance < differ
 
-    upstream = np.random.default_rng(0).standard_normal((17, 3))
+    (own,) = np.random.default_rng(0).spawn(1)
+    upstream = own.standard_normal((17, 3))
     right = {"weight": upstream.T @ x, "bias": upstream.sum(axis=0), "x": upstream @ layer.weight.value.astype(float)}
     array, place = named.rstrip("]").split("[")
     np.testing.assert_allclose(numeric, right[array][tuple(map(int, place.split(", ")))], rtol=1e-6)
@@ -300,8 +316,31 @@ def test_an_error_beside_a_kink_is_still_found():
 
 
 def test_all_kinks_is_no_agreement_of_anything():
-    report = fc.gradcheck(fc.ReLU(), np.zeros((2, 2)))
-    assert (report.checked, report.kinks, report.worst) == (0, 4, 0)
+    with pytest.raises(ValueError, match=r"gradcheck: ReLU: expected an x .* all 4 elements tried are at kinks"):
+        fc.gradcheck(fc.ReLU(), np.zeros((2, 2)))
+
+
+def test_an_array_of_which_nothing_is_compared_is_named():
+    """Though another has gradients: at x = 0 those of the weight are 0."""
+    model = fc.Sequential(fc.Linear(3, 2), fc.ReLU())
+    report = fc.gradcheck(model, np.zeros((2, 3)))
+    assert (report.checked, report.kinks, report.unseen) == (6, 8, ("x", "0.bias"))
+    assert str(report).startswith("6 elements agree, 8 at kinks left out, among them all of x, 0.bias; largest")
+    model.layers[0].bias.value = [1, 2]
+    assert fc.gradcheck(model, np.zeros((2, 3))).unseen == ()
+
+
+def test_an_input_of_the_same_seed_is_not_the_upstream_gradient():
+    """At which a normalisation has no slope, only curvature."""
+    x = np.random.default_rng(0).standard_normal((3, 2, 2, 2))
+    report = fc.gradcheck(fc.BatchNorm2d(2, affine=False), x)
+    assert (report.checked, report.kinks) == (x.size, 0)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
+def test_what_is_not_finite_is_no_agreement_of_anything():
+    with pytest.raises(ValueError, match=r"all 2 elements tried are at kinks or give no finite number"):
+        fc.gradcheck(fc.Tanh(), np.full((1, 2), np.nan))
 
 
 # ---------------------------------------------------------------------------------------------------- as a good guest

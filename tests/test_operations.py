@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from peers import peer
 
 import fastconv as fc
 from benchmarks.reliability import checks
@@ -15,6 +16,10 @@ from fastconv import functional as F
 
 pytestmark = pytest.mark.usefixtures("few_tiles")
 by_name = pytest.mark.parametrize("name", sorted({record.name for record in RECORDS}))
+
+
+# Random numbers are each library's own.
+WITHOUT_PYTORCH = {"Dropout", "Dropout2d"}
 
 
 def named(name):
@@ -36,6 +41,7 @@ def test_an_operation_is_right(name):
     (tally,) = checks.measure(named(name), seed=2, cases=2).values()
     assert not tally.wrong, "\n".join(tally.wrong)
     assert tally.cases > 4
+    assert tally.alone == (checks.has_torch() and name in WITHOUT_PYTORCH)
 
 
 # ------------------------------------------------------------------------------------------- and the checks find faults
@@ -63,6 +69,17 @@ def test_a_wrong_gradient_is_found():
     said = faults("Flatten", layer=lambda arrays, options: Wrong().to(arrays["x"].dtype))
     assert "gradient of x" in said
     assert "integers did not give integers" in said
+
+
+@pytest.mark.parametrize("name", ["pad", "batch_norm", "linear"])
+def test_an_output_that_is_not_pytorchs_is_found(name):
+    """Of a function without a layer and a gradient, too."""
+    peer("torch")
+    (record,) = [each for each in named(name) if (each.layer is None) == (name != "linear")]
+    other = replace(record, torch=lambda *given: record.torch(*given) * (1 + 1e-5))
+    (tally,) = checks.measure([other], seed=0, cases=2).values()
+    assert tally.torch > 2
+    assert "the function beside PyTorch's" in "\n".join(tally.wrong)
 
 
 def test_images_that_are_not_apart_are_found():

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from peers import peer
 
 from fastconv import reference
 
-torch = pytest.importorskip("torch")
+torch = peer("torch")
 pytestmark = pytest.mark.torch
 
 # (N, C, H, W), (F, KH, KW), stride, padding, dilation, groups

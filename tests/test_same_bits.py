@@ -117,7 +117,10 @@ def test_training_gives_one_hash_at_any_thread_count(make, optimizer, threads, r
         "binary loss",
         "optimisers",
         "sums",
+        "element losses",
         "curves",
+        "softmax's gradient",
+        "sequence",
         "prelu",
         "resizing",
     ],
@@ -161,7 +164,7 @@ def test_each_operation_gives_the_same_bits_at_any_thread_count(name, threads, r
         measured = fc.CrossEntropyLoss()
         return [np.float64(measured(x.reshape(640, 960)[:, :100], labels)), measured.backward()]
 
-    def through(*layers):
+    def through(*layers, x=x):
         found = []
         for layer in layers:
             y = layer.forward(x, training=True)
@@ -189,6 +192,8 @@ def test_each_operation_gives_the_same_bits_at_any_thread_count(name, threads, r
     run = {
         "augment": augmented,
         "curves": lambda: through(fc.GELU(), fc.Tanh(), fc.LogSoftmax(), fc.Dropout2d(0.5)),
+        "softmax's gradient": lambda: through(fc.Softmax()),
+        "sequence": lambda: through(fc.Conv1d(4, 6, 3, 2, 1, 2, 2), x=x.reshape(640, 4, 240)),
         "prelu": lambda: through(fc.PReLU(), fc.PReLU(4)),
         "resizing": lambda: through(fc.AdaptiveAvgPool2d(7), fc.AdaptiveMaxPool2d(7), fc.Upsample(9, mode="bilinear")),
         "conv": lambda: [F.conv2d(x, weight, None, 1, 1, 1, 2)],
@@ -206,6 +211,11 @@ def test_each_operation_gives_the_same_bits_at_any_thread_count(name, threads, r
         "loss": loss,
         "soft loss": lambda: other_loss(fc.CrossEntropyLoss(0.1), abs(x.reshape(640, 960))),
         "binary loss": lambda: other_loss(fc.BCEWithLogitsLoss(2.0), abs(x.reshape(640, 960))),
+        "element losses": lambda: [
+            part
+            for made in (fc.MSELoss, fc.L1Loss, fc.HuberLoss)
+            for part in other_loss(made(), dy[:, :4].reshape(640, 960))
+        ],
         "optimisers": optimisers,
         "sums": sums,
     }[name]
@@ -304,9 +314,22 @@ LAYERS = {
     "adaptive avg pool": (lambda: fc.AdaptiveAvgPool2d((3, 4)), (2, 5, 6)),
     "adaptive max pool": (lambda: fc.AdaptiveMaxPool2d((3, 4)), (2, 5, 6)),
     "upsample": (lambda: fc.Upsample(scale_factor=1.7, mode="bilinear"), (2, 5, 6)),
+    "upsample, nearest": (lambda: fc.Upsample(scale_factor=(2, 1.7)), (2, 5, 6)),
+    "global avg pool": (lambda: fc.GlobalAvgPool2d(), (2, 5, 6)),
+    "global max pool": (lambda: fc.GlobalMaxPool2d(), (2, 5, 6)),
+    "group norm": (lambda: fc.GroupNorm(2, 4), (4, 5, 6)),
+    "group norm of features": (lambda: fc.GroupNorm(3, 12), (12,)),
+    "layer norm": (lambda: fc.LayerNorm((2, 5, 6)), (2, 5, 6)),
+    "layer norm of features": (lambda: fc.LayerNorm(33), (33,)),
+    "residual": (lambda: fc.Residual(fc.Conv2d(2, 2, 3, padding=1)), (2, 5, 6)),
+    "parallel": (lambda: fc.Parallel(fc.Conv2d(2, 3, 1), fc.Conv2d(2, 3, 3, padding=1)), (2, 5, 6)),
+    "concat": (lambda: fc.Concat(fc.Conv2d(2, 3, 1), fc.MaxPool2d(3, 1, 1), fc.ReLU()), (2, 5, 6)),
     "zero pad": (lambda: fc.ZeroPad2d(1), (2, 5, 6)),
     "lenet": (lambda: fc.models.lenet5(), (1, 28, 28)),
 }
+
+CHOSEN = [0], [15], [16], [32], list(range(17)), list(range(32, -1, -1)), [20, 3, 20]
+"""Of 33 images: one, a few, a block and one, all in another order, and one twice."""
 
 
 @pytest.mark.parametrize(("make", "shape"), LAYERS.values(), ids=LAYERS.keys())
@@ -317,13 +340,34 @@ def test_an_images_result_does_not_depend_on_its_batch(make, shape, rng):
     y = layer.forward(x, training=True)
     dy = rng.standard_normal(y.shape).astype(np.float32)
     dx = layer.backward(dy)
-    for chosen in ([0], [15], [16], [32], list(range(17)), list(range(32, -1, -1)), [20, 3, 20]):
+    for chosen in CHOSEN:
         np.testing.assert_array_equal(layer.forward(x[chosen], training=True), y[chosen])
         np.testing.assert_array_equal(layer.backward(dy[chosen]), dx[chosen])
 
 
-def test_predictions_do_not_depend_on_the_batch_size(rng):
-    model, x = fc.models.lenet5(), rng.integers(0, 256, (50, 1, 28, 28)).astype(np.uint8)
+# Normalisations by running statistics are folded into what is beside them, or follow from the image alone.
+FOLDED = {
+    "behind a convolution": lambda: fc.Sequential(fc.Conv2d(2, 3, 3, bias=False), fc.BatchNorm2d(3), fc.ReLU()),
+    "behind a depthwise one": lambda: fc.Sequential(fc.Conv2d(2, 2, 3, groups=2, bias=False), fc.BatchNorm2d(2)),
+    "before a convolution": lambda: fc.Sequential(fc.BatchNorm2d(2), fc.ReLU(), fc.Conv2d(2, 3, 3)),
+    "behind a matrix": lambda: fc.Sequential(fc.Flatten(), fc.Linear(60, 7, bias=False), fc.BatchNorm1d(7)),
+    "of a branch": lambda: fc.Sequential(fc.Residual(fc.Sequential(fc.Conv2d(2, 2, 1), fc.BatchNorm2d(2))), fc.ReLU()),
+}
+
+
+@pytest.mark.parametrize("make", FOLDED.values(), ids=FOLDED.keys())
+def test_an_image_of_a_folded_normalisation_does_not_depend_on_its_batch(make, rng):
+    model, x = make(), rng.standard_normal((33, 2, 5, 6)).astype(np.float32)
+    model.forward(3 * x + 1, training=True)  # which moves the running statistics
+    y = model(x)
+    for chosen in CHOSEN:
+        np.testing.assert_array_equal(model(x[chosen]), y[chosen])
+
+
+@pytest.mark.parametrize("make", [fc.models.lenet5, with_branches], ids=["LeNet-5", "branches"])
+def test_predictions_do_not_depend_on_the_batch_size(make, rng):
+    model, x = make(), rng.integers(0, 256, (50, 1, 28, 28)).astype(np.uint8)
+    fc.train_step(model, fc.CrossEntropyLoss(), fc.SGD(0.05), x, np.arange(50) % 10)
     ref = model.predict_proba(x)
     for batch_size in (1, 7, 16, 33):
         np.testing.assert_array_equal(model.predict_proba(x, batch_size), ref)

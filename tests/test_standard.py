@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from peers import peer
 
 from benchmarks.reliability import standard
 
-onnx = pytest.importorskip("onnx")
+onnx = peer("onnx")
 pytestmark = pytest.mark.onnx
 
 # Of the version that CI installs: cases that pass, that are not ours, and whose nodes are not ours.

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 from cases import CONVOLUTIONS, POOLINGS, SPECIAL, each_float, parametrize
+from peers import peer
 
 import fastconv as fc
 from fastconv import blocks
 from fastconv import functional as F
 
-torch = pytest.importorskip("torch")
+torch = peer("torch")
 pytestmark = pytest.mark.torch
 few_tiles = pytest.mark.usefixtures("few_tiles")
 # Its threads spin while they wait, which on a busy machine costs minutes.

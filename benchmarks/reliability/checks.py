@@ -22,12 +22,15 @@ class Tally:
     worst: float = 0.0
     """The largest error, in units of eps times the sum of the terms' absolute values, beside the oracle."""
     wrong: list[str] = field(default_factory=list)
+    torch: int = 0
+    """Cases that were compared with PyTorch, too."""
+    alone: bool = False
+    """Whether a record of the operation was never compared with PyTorch."""
 
 
 def covered() -> tuple[set[str], set[str]]:
     """Return the public functions, and the layers, that must have a record."""
-    found = {name for name in vars(layers) if isinstance(getattr(layers, name), type)}
-    return set(functional.__all__), found - {"Layer", "Parameter", "Workspace"}
+    return set(functional.__all__), set(layers.__all__) - {"Layer", "Parameter", "Workspace"}
 
 
 def has_torch() -> bool:
@@ -104,12 +107,11 @@ def _against_oracle(
         loss, dy = record.loss(options | {k: v for k, v in arrays.items() if k == "weight"}), np.ones((), dtype)
         loss(arrays["x"], arrays["target"])
         found = {"x": loss.backward()}
-    if found:
-        gradients = record.backward(dy.astype(np.float64), exact, options)
-        for name, gradient in gradients.items():
-            _compare(f"{where}: gradient of {name}", found[name], gradient, dtype, tally)
-        if torch and record.torch is not None:
-            _against_torch(record, exact, options, dy, expected, gradients, found, outputs, where, dtype, tally)
+    gradients = record.backward(dy.astype(np.float64), exact, options) if found else {}
+    for name, gradient in gradients.items():
+        _compare(f"{where}: gradient of {name}", found[name], gradient, dtype, tally)
+    if torch and record.torch is not None and expected.value.size:
+        _against_torch(record, exact, options, dy, expected, gradients, found, outputs, where, dtype, tally)
     for name, array in arrays.items():
         if not np.array_equal(array, before[name]):
             tally.wrong.append(f"{where}: {name} was written to")
@@ -153,7 +155,9 @@ def _against_torch(
     result = record.torch(torch, tensors, options)
     if result is None:  # which PyTorch refuses
         return
-    result.backward(torch.tensor(dy.astype(np.float64)))
+    tally.torch += 1
+    if gradients:
+        result.backward(torch.tensor(dy.astype(np.float64)))
     again = Expected(
         result.detach().numpy(), expected.magnitude, record.torch_cancels * max(expected.units, 1), expected.eps
     )
@@ -237,6 +241,7 @@ def measure(records: list[Record], seed: int, cases: int, by_hand: bool = True) 
         module.set_num_threads(1)  # its threads spin while they wait
     for record in records:
         tally = tallies.setdefault(record.name, Tally())
+        compared = tally.torch
         refusals(record, tally)
         for sample in record.by_hand if by_hand else ():
             for dtype in FLOATS:
@@ -245,4 +250,5 @@ def measure(records: list[Record], seed: int, cases: int, by_hand: bool = True) 
             # Each case has a seed of its own, which repeats it.
             own = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
             check(record, record.draw(np.random.default_rng(own)), own, FLOATS[number % 2], tally, torch)
+        tally.alone |= torch and tally.torch == compared
     return tallies

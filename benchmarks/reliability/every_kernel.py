@@ -15,11 +15,14 @@ from fastconv_kernels.exponential import exp, log
 TESTS = (
     *("conv2d", "conv_transpose2d", "conv1d", "padding", "convolution", "memory", "pool2d", "linear", "activation"),
     *("elementwise", "adaptive", "resize", "loss", "optim", "averaging", "lanes", "augment", "bias", "guard_cells"),
-    *("exactness", "batchnorm", "channelwise", "groupnorm", "branches", "many"),
+    *("exactness", "batchnorm", "channelwise", "groupnorm", "branches", "many", "pieces", "crew", "operations"),
 )
 """The tests of the kernels: tests/test_NAME.py."""
-SLOW_TESTS = tuple(f"test_{name}.py::test_gradcheck" for name in ("batchnorm", "channelwise", "groupnorm", "branches"))
-"""Those among them that take three minutes without the compiler, where all others take one."""
+SLOW_TESTS = (
+    *(f"test_{name}.py::test_gradcheck" for name in ("batchnorm", "channelwise", "groupnorm", "branches")),
+    "test_pieces.py::test_the_gradients_of_a_chain_in_pieces",
+)
+"""Those among them that take longer without the compiler than all others together."""
 
 
 def run() -> None:

@@ -7,6 +7,9 @@ from importlib import import_module
 
 from benchmarks.reliability import promises
 
+BY_TIMING = ("cache", "processes", "resume", "signals", "threads")
+"""Promises whose cases depend on the moment, too, at which threads or processes do something: no seed repeats that."""
+
 
 @dataclass(frozen=True)
 class Outcome:

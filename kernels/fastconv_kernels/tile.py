@@ -76,7 +76,7 @@ def _address(context, builder, array_type, array, index):
     return _move(builder, builder.bitcast(view.data, _BYTE.as_pointer()), offset), view, strides
 
 
-def _check(context, builder, operation, view, place, reach=LANES, unless=None):
+def check_inside(context, builder, operation, view, place, reach=LANES, unless=None):
     """Raise IndexError, under NUMBA_BOUNDSCHECK=1, if an access leaves its array.
 
     Parameters
@@ -209,7 +209,7 @@ def _spread(typingctx, b, f, m, p):
         scalar = context.get_value_type(b.dtype)
         rows = []
         for i in range(m.literal_value):
-            _check(context, builder, "spread", view, _further(builder, index, (0, i)), 1)
+            check_inside(context, builder, "spread", view, _further(builder, index, (0, i)), 1)
             here = builder.bitcast(_move(builder, first, _times(builder, strides[0], i)), scalar.as_pointer())
             rows += [_splat(context, builder, builder.load(here), b.dtype)] * p.literal_value
         return cgutils.pack_array(builder, rows)
@@ -243,7 +243,7 @@ def _vectors(typingctx, x, index, axis, step, count):
         gap = builder.mul(args[3], strides[axis.literal_value])
         for n in range(row.count):
             place = _further(builder, args[1], (axis.literal_value, _times(builder, args[3], n)))
-            _check(context, builder, "vectors", view, place)
+            check_inside(context, builder, "vectors", view, place)
         places = [_move(builder, first, _times(builder, gap, n)) for n in range(row.count)]
         return cgutils.pack_array(builder, [_load(context, builder, place, x.dtype) for place in places])
 
@@ -277,7 +277,7 @@ def _padded_vectors(typingctx, x, index, axis, step, count):
             position = builder.add(start, _times(builder, args[3], n))
             inside = builder.icmp_unsigned("<", position, size)
             place = _further(builder, args[1], (axis_number, _times(builder, args[3], n)))
-            _check(context, builder, "padded_vectors", view, place, unless=builder.not_(inside))
+            check_inside(context, builder, "padded_vectors", view, place, unless=builder.not_(inside))
             here = _move(builder, first, _times(builder, gap, n))
             out.append(_load(context, builder, builder.select(inside, here, nothing), x.dtype))
         return cgutils.pack_array(builder, out)
@@ -309,7 +309,7 @@ def _padded_pixels(typingctx, image, index, count):
         for n in range(row.count):
             inside = builder.and_(row_inside, builder.icmp_unsigned("<", builder.add(j, ir.Constant(j.type, n)), width))
             place = _further(builder, args[1], (2, n))
-            _check(context, builder, "padded_pixels", view, place, unless=builder.not_(inside))
+            check_inside(context, builder, "padded_pixels", view, place, unless=builder.not_(inside))
             here = _move(builder, first, _times(builder, strides[2], n))
             out.append(_load(context, builder, builder.select(inside, here, nothing), image.dtype))
         return cgutils.pack_array(builder, out)
@@ -354,7 +354,7 @@ def _weights(typingctx, k, index, axis, m):
         gap = ir.Constant(strides[0].type, k.dtype.bitwidth // 8) if contiguous else strides[axis.literal_value]
         out = []
         for i in range(column.count):
-            _check(context, builder, "weights", view, _further(builder, args[1], (axis.literal_value, i)), 1)
+            check_inside(context, builder, "weights", view, _further(builder, args[1], (axis.literal_value, i)), 1)
             here = builder.bitcast(_move(builder, first, _times(builder, gap, i)), scalar.as_pointer())
             out.append(_splat(context, builder, builder.load(here), k.dtype))
         return cgutils.pack_array(builder, out)
@@ -825,7 +825,7 @@ def _store(typingctx, tile, y, index, m_axis, m, p_axis, p_step, p):
                 here = builder.bitcast(_move(builder, first, offset), vector)
                 pixel = p_axis.literal_value, _times(builder, args[6], q)
                 place = _further(builder, args[2], (m_axis.literal_value, i), pixel)
-                _check(context, builder, "store", view, place)
+                check_inside(context, builder, "store", view, place)
                 builder.store(lanes[i * P + q], here).align = y.dtype.bitwidth // 8
         return context.get_dummy_value()
 
@@ -849,7 +849,7 @@ def _store_within(typingctx, row, y, index, axis):
         for n, vector in enumerate(cgutils.unpack_tuple(builder, args[0])):
             inside = builder.icmp_signed("<", builder.add(start, ir.Constant(_I64, n)), size)
             with builder.if_then(inside):
-                _check(context, builder, "store_within", view, _further(builder, args[2], (axis_number, n)))
+                check_inside(context, builder, "store_within", view, _further(builder, args[2], (axis_number, n)))
                 here = _move(builder, first, _times(builder, strides[axis_number], n))
                 pointer = builder.bitcast(here, vector.type.as_pointer())
                 builder.store(vector, pointer).align = y.dtype.bitwidth // 8
@@ -887,7 +887,7 @@ def _store_lane_sums(typingctx, tile, w, index, m_axis, m, p_axis, p):
                     _times(builder, strides[m_axis.literal_value], i), _times(builder, strides[p_axis.literal_value], q)
                 )
                 place = _further(builder, args[2], (m_axis.literal_value, i), (p_axis.literal_value, q))
-                _check(context, builder, "store_lane_sums", view, place, 1)
+                check_inside(context, builder, "store_lane_sums", view, place, 1)
                 builder.store(total, builder.bitcast(_move(builder, first, offset), scalar.as_pointer()))
         return context.get_dummy_value()
 
@@ -923,7 +923,7 @@ def _store_columns(typingctx, tile, w, row, column, m, p, end):
         most = ir.Constant(_I64, LANES * P)
         kept = builder.select(builder.icmp_signed("<", left, most), left, most)
         for i in range(M):
-            _check(context, builder, "store_columns", view, _further(builder, index, (0, i)), kept)
+            check_inside(context, builder, "store_columns", view, _further(builder, index, (0, i)), kept)
         nothing = ir.Constant(places, ir.Undefined)
         limit = builder.shuffle_vector(
             builder.insert_element(nothing, left, ir.Constant(_I32, 0)),

@@ -46,7 +46,7 @@ def measure(seed: int, cases: int) -> Outcome:
 PROMISE = Promise(
     "no access outside an array",
     "the kernels and their tests on one thread with NUMBA_BOUNDSCHECK=1, which loads and stores of vectors heed too, "
-    "and under NUMBA_DISABLE_JIT=1; CI runs all these tests too, but for four gradient checks without the compiler",
+    "and under NUMBA_DISABLE_JIT=1; CI runs all these tests too, but for five gradient checks without the compiler",
     measure,
     short=0,
     long=len(TESTS),

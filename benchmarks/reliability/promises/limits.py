@@ -153,8 +153,8 @@ def _process(rng: np.random.Generator, folder: Path, figures: _Figures, turn: in
             return ""
     else:
         told = _run(limited, ["fastconv", "doctor"], folder, changes)
-    used = re.search(r"^threads: (\d+)$", told.said, re.MULTILINE)
-    if used is None or int(used[1]) != min(allowed):
+    used = re.findall(r"^(?:threads|at work): (\d+)$", told.said, re.MULTILINE)
+    if used != [str(min(allowed))] * 2:  # by its own word, and of those that took processors' time
         return f"{' and '.join(chosen)}: expected {min(allowed)} threads, got {told.said[-300:]!r}"
     because = "limited to" in " ".join(told.said.split())
     if because != (min(allowed) < (os.cpu_count() or 1)):

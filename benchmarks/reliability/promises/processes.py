@@ -15,6 +15,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import product
 from multiprocessing.pool import ThreadPool
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,18 +59,37 @@ def measure(seed: int, cases: int) -> Outcome:
 
 
 def _run(case: tuple[str, str, str], seed: int, cold: str) -> tuple[str, str]:
-    way, when, layer = case
+    way, _, layer = case
     changes = {"NUMBA_THREADING_LAYER": layer}
     if "compiles" in way:
         changes["FASTCONV_CACHE_DIR"] = cold
-    return jobs.run(__name__, [way, when, str(seed)], changes, _SECONDS)
+    return jobs.run(__name__, [*case, str(seed)], changes, _SECONDS)
+
+
+def may_refuse(way: str, when: str, layer: str) -> set[str]:
+    """Return what the errors of ours that may be met say; where there is none, every child must work."""
+    found: set[str] = set()
+    if way == "os.fork while another trains the model":
+        found.add("half a step")
+    if layer == "omp" and (way in _LAUNCHED_FIRST or (when == "after" and way in _COPIES)):
+        found.add("OpenMP thread layer")
+    return found
+
+
+def judge(case: tuple[str, str, str], said: list[str], right: set[str]) -> dict[str, Any]:
+    """Return what was wrong of what children and parent said, and how many worked or were refused."""
+    refused = [what for what in said if what.startswith("refused: ")]
+    allowed = may_refuse(*case)
+    known = [what for what in refused if any(piece in what for piece in allowed)]
+    wrong = sorted(set(said) - right - set(known)) or ([] if said else ["no child said anything"])
+    return {"wrong": wrong, "worked": sum(what in right for what in said), "refused": len(known)}
 
 
 # ------------------------------------------------------------------------------------------------------- in the child
 
 
-def _forked(work: Callable[[], Any], ends: str = "_exit", seconds: int = 30) -> Any:
-    """Return what ``work`` says in a forked child, or how that ended."""
+def _forked(work: Callable[[], list[str]], ends: str = "_exit", seconds: int = 30) -> list[str]:
+    """Return what ``work`` says in a forked child, and how that ended if not well."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -79,7 +99,7 @@ def _forked(work: Callable[[], Any], ends: str = "_exit", seconds: int = 30) -> 
             os.write(writing, json.dumps(work()).encode())
             code = 0
         except BaseException as error:
-            os.write(writing, json.dumps(f"{type(error).__name__}: {error}").encode())
+            os.write(writing, json.dumps([f"{type(error).__name__}: {error}"]).encode())
         finally:
             if ends == "_exit" or code:
                 os._exit(code)
@@ -88,10 +108,10 @@ def _forked(work: Callable[[], Any], ends: str = "_exit", seconds: int = 30) -> 
     _, status = os.waitpid(child, 0)
     with os.fdopen(reading, "rb") as pipe:
         said = pipe.read()
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        return "a hang" if number == signal.SIGALRM else f"ended by {signal.Signals(number).name}"
-    return json.loads(said)
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0:
+        return ["a hang" if -code == signal.SIGALRM else f"ended by {signal.Signals(-code).name}"]
+    return json.loads(said or b"[]") + ([f"exit code {code}"] if code else [])
 
 
 def _attempts() -> list[str]:
@@ -151,14 +171,37 @@ def _forks(work: Callable[[], list[str]], seed: int) -> list[str]:
     rng, said = np.random.default_rng(seed), []
     for _ in range(_FORKS):
         time.sleep(rng.uniform(0, 0.01))
-        found = _forked(work)
-        said += [found] if isinstance(found, str) else found
+        said += _forked(work)
     return said
 
 
 def _while_others_compute(seed: int) -> list[str]:
     with _meanwhile(lambda: jobs.digest(_BUSY), threads=2):
         return _forks(_attempts, seed)
+
+
+def _while_others_import(seed: int) -> list[str]:
+    """Another thread imports slow modules, which the child imports, too."""
+    with tempfile.TemporaryDirectory() as folder:
+        names = [f"slow_to_import_{number}" for number in range(3)]
+        for name in names:
+            Path(folder, f"{name}.py").write_text("import time\ntime.sleep(0.02)\n", encoding="utf-8")
+        sys.path.insert(0, folder)
+        importlib.invalidate_caches()
+
+        def imports() -> None:
+            for name in names:
+                sys.modules.pop(name, None)
+                importlib.import_module(name)
+                time.sleep(0.02)  # a fork waits for a moment without imports
+
+        def ask() -> list[str]:
+            for name in names:
+                importlib.import_module(name)
+            return _attempts()
+
+        with _meanwhile(imports):
+            return _forks(ask, seed)
 
 
 def _while_others_ask(seed: int) -> list[str]:
@@ -198,7 +241,7 @@ def _while_others_train(seed: int) -> list[str]:
         said = _forks(ask, seed)
         with model.lock:  # the remedy that the error names
             held = _forked(ask)
-    return said + held
+    return said + ["refused although model.lock was held" if "half a step" in what else what for what in held]
 
 
 def _while_another_compiles(seed: int) -> list[str]:
@@ -309,6 +352,7 @@ _WAYS: dict[str, Callable[[int], list[str]]] = {
     "os.fork and sys.exit": lambda seed: _fork_that_exits(),
     "os.fork in a fork": lambda seed: _fork_of_a_fork(),
     "os.fork and one thread": lambda seed: _fork_with_one_thread(),
+    "os.fork while others import": _while_others_import,
     "os.fork while others compute": _while_others_compute,
     "os.fork while others ask the model": _while_others_ask,
     "os.fork while another trains the model": _while_others_train,
@@ -329,15 +373,35 @@ for _backend in ("loky", "threading", "multiprocessing"):
     _WAYS[f"joblib {_backend}"] = lambda seed, backend=_backend: _joblib(backend)
 
 
-def _main(way: str, when: str, seed: int) -> None:
+_COPIES = {
+    "os.fork",
+    "os.fork and sys.exit",
+    "os.fork while others import",
+    "multiprocessing.Process by fork",
+    "multiprocessing.Pool by fork",
+    "concurrent.futures by fork",
+    "loaders that augment by fork",
+    "a model sent by fork",
+    "joblib multiprocessing",
+}
+"""Ways that launch kernels, with several threads, in copies of the process, which itself may have run some before."""
+_LAUNCHED_FIRST = {
+    "os.fork in a fork",
+    "os.fork while others compute",
+    "os.fork while others ask the model",
+    "os.fork while another trains the model",
+    "os.fork while another compiles",
+}
+"""Ways that launch kernels themselves before they fork."""
+
+
+def _main(way: str, when: str, layer: str, seed: int) -> None:
     fc.set_num_threads(2)
     if when == "after":
         jobs.digest(0)
     said = _WAYS[way](seed)
     right = {"right", *(jobs.digest(number) for number in (*_MODELS, 2))}  # the parent still works, too
-    refused = [what for what in said if what.startswith("refused: ")]
-    wrong = sorted(set(said) - right - set(refused))
-    print(json.dumps({"wrong": wrong, "worked": sum(what in right for what in said), "refused": len(refused)}))
+    print(json.dumps(judge((way, when, layer), said, right)))
 
 
 PROMISE = Promise(
@@ -345,11 +409,12 @@ PROMISE = Promise(
     "os.fork, also in a fork, and while other threads import, compute, compile, ask or train the model in question; "
     "multiprocessing and concurrent.futures by fork, spawn and forkserver; joblib; pools that load images while their "
     "parent trains; a model that is sent. Before and after kernels ran, under each thread layer. Children and parent "
-    "give the same bits, or an error that names the remedy; none hangs or ends by a signal",
+    "give the same bits. An error that names the remedy is right only in a copy of a process that ran kernels under "
+    "OpenMP, and about a model in the middle of a step; none hangs or ends by a signal",
     measure,
     short=3,
-    long=70,
+    long=2 * 3 * len(_WAYS),
 )
 
 if __name__ == "__main__":
-    _main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    _main(*sys.argv[1:4], int(sys.argv[4]))

@@ -168,6 +168,12 @@ def _conv2d_gradient(arrays: Arrays, options: Options) -> Expected:
     return found["x"]
 
 
+def _conv2d_gradient_torch(torch: Any, tensors: Any, options: Options) -> Any:
+    x = tensors["x"].requires_grad_()
+    y = _conv2d_torch(torch, {"x": x, "weight": tensors["weight"]}, options)
+    return torch.autograd.grad(y, x, tensors["dy"])[0]
+
+
 def _draw_conv2d_backward(rng: np.random.Generator) -> Sample:
     return _with_dy(draw_conv2d(rng))
 
@@ -185,6 +191,7 @@ CONV2D_BACKWARD = Record(
     _conv2d_gradient,
     lambda dy, arrays, options: {},
     function=lambda arrays, options: F.conv2d_backward(**arrays, **options)[0],
+    torch=_conv2d_gradient_torch,
     linear=("dy", "weight"),
     exact=True,
     apart=False,
