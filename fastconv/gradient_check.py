@@ -73,7 +73,7 @@ def gradcheck(
     """
     layer = deepcopy(layer).to(np.float64)
     x = blocks.check_batch("gradcheck", blocks.as_float("gradcheck", "x", x, np.float64)).copy()
-    dropouts = [part for part in _all_layers(layer) if isinstance(part, Dropout)]
+    dropouts = [part for part in layer.modules() if isinstance(part, Dropout)]
     start = [part.passes for part in dropouts]
     rng = np.random.default_rng(seed)
     upstream = rng.standard_normal(_shape_of(layer, x))
@@ -118,10 +118,6 @@ def gradcheck(
     if worst > 1:
         raise GradientError(report)
     return GradientReport(checked, kinks, worst)
-
-
-def _all_layers(layer: Layer) -> list[Layer]:
-    return [layer, *(part for child in layer.children() for part in _all_layers(child))]
 
 
 def _shape_of(layer: Layer, x: np.ndarray) -> tuple[int, ...]:

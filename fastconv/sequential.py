@@ -121,7 +121,7 @@ class Sequential(Layer):
         self.normalization = Normalization()
         self._start()
         met: dict[int, str] = {}
-        for name, layer in _leaves(self, ""):
+        for name, layer in self._leaves():
             if id(layer) in met:
                 raise ValueError(f"Sequential: layers {met[id(layer)]} and {name} are the same {type(layer).__name__}")
             met[id(layer)] = name
@@ -157,13 +157,17 @@ class Sequential(Layer):
 
     def reseed_dropout(self, seed: int) -> None:
         """Start every Dropout's masks anew, each from ``seed`` and its own place."""
-        for number, (_, layer) in enumerate(_leaves(self, "")):
+        for number, (_, layer) in enumerate(self._leaves()):
             if isinstance(layer, Dropout):
                 layer.reseed(seed, number)
 
     def dropouts(self) -> list[Dropout]:
         """Return every Dropout, wherever it is, in order."""
-        return [layer for _, layer in _leaves(self, "") if isinstance(layer, Dropout)]
+        return [layer for layer in self.modules() if isinstance(layer, Dropout)]
+
+    def _leaves(self) -> list[tuple[str, Layer]]:
+        """Return (name, layer) for every layer inside this one that holds no others."""
+        return [(name, layer) for name, layer in self.named_modules() if name and not layer.children()]
 
     # ------------------------------------------------------------------------------------------------- structure
 
@@ -624,13 +628,3 @@ class _Plan:
         if normalization not in self._tables:
             self._tables = {normalization: normalization.table(self.x.shape[1], self.x.array.dtype)}
         return self._tables[normalization]
-
-
-def _leaves(layer: Layer, prefix: str) -> Iterator[tuple[str, Layer]]:
-    """Yield (name, layer) for every layer that holds no others."""
-    for number, child in enumerate(layer.children()):
-        name = f"{prefix}{number}"
-        if child.children():
-            yield from _leaves(child, name + ".")
-        else:
-            yield name, child

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fastconv import atomic, plots
 from fastconv.augment import Augment
 from fastconv.data import Dataset
-from fastconv.layers import Conv2d, Layer
+from fastconv.layers import Conv2d
 from fastconv.report import html, tables
 from fastconv.sequential import Sequential
 from fastconv.training.history import History
@@ -123,7 +123,7 @@ def _pictures(
         text = "Images held out whose true class the model thought least likely, with the probability of the class "
         text += "that it took them for. Below each its index in the data, from 0."
         found.append(_Picture("errors", "Worst errors", text, worst))
-    if _has_filters(model):
+    if any(isinstance(layer, Conv2d) for layer in model.modules()):
         text = "The weights of the first convolution."
         if dataset.images.shape[1] == 3:
             text += " Grey is 0; each filter has its own scale."
@@ -138,10 +138,6 @@ def _pictures(
         text = "Training images, and what the first epochs made of them."
         found.append(_Picture("augmentation", "Augmentation", text, preview))
     return found
-
-
-def _has_filters(layer: Layer) -> bool:
-    return isinstance(layer, Conv2d) or any(_has_filters(child) for child in layer.children())
 
 
 def _tuples(value: Any) -> Any:
