@@ -119,7 +119,7 @@ def _watch(path: str) -> None:
     """Count batches, from now on, in a file."""
     from fastconv.commands.interrupts import Interrupts
 
-    module: Any = import_module("fastconv.training.loop")
+    module: Any = import_module("fastconv.training.epoch")
     with open(path, "w+b") as file:
         file.write(_WATCHED.pack(0, -1))
         file.flush()
