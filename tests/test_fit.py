@@ -91,6 +91,16 @@ def test_every_image_is_seen_once_an_epoch(data):
     assert seen == [(5, 5, 150)] * 2
 
 
+@pytest.mark.parametrize("last", [(), (fc.Softmax(),)], ids=["logits", "softmax"])
+def test_one_pass_evaluates_and_predicts(data, last):
+    from fastconv.training.evaluation import evaluate_and_predict
+
+    model = fc.Sequential(fc.Flatten(), fc.Linear(16, 3), *last)
+    figures, predicted = evaluate_and_predict(model, *data, batch_size=40)
+    assert figures == model.evaluate(*data, batch_size=40)
+    assert predicted.tolist() == model.predict(data[0]).tolist()
+
+
 def test_fit_is_the_same_as_its_steps(data):
     from fastconv.data import permutation
 
