@@ -7,11 +7,10 @@ import numpy as np
 
 from benchmarks import naive
 from fastconv import blocks
-from fastconv.blocks import Blocks, planes
+from fastconv.blocks import Blocks, pixels, planes
 from fastconv.layers.softmax import write_softmax, write_softmax_gradient
 from fastconv_kernels import activation, bias, convolution, lanes, linear, loss, optim, pool2d
 from fastconv_kernels.many import Many
-from fastconv_kernels.tile import LANES
 
 FLOAT = np.float32
 
@@ -108,10 +107,6 @@ def _packed(x: np.ndarray) -> Blocks:
 
 def _empty(*shape: int) -> Blocks:
     return blocks.empty(shape, FLOAT)
-
-
-def _pixels(x: Blocks) -> np.ndarray:
-    return x.array.reshape(x.array.shape[0], -1, LANES)
 
 
 def _padded(x: np.ndarray, padding: int) -> np.ndarray:
@@ -368,7 +363,7 @@ def _relu_forward(rng: np.random.Generator, n: int) -> Case:
         naive.relu_forward,
         (x, y),
         lambda: [y],
-        lambda: activation.relu_forward(_pixels(xb), _pixels(yb)),
+        lambda: activation.relu_forward(pixels(xb), pixels(yb)),
         lambda: [blocks.unpack(yb)],
         x.size,
     )
@@ -382,7 +377,7 @@ def _relu_backward(rng: np.random.Generator, n: int) -> Case:
         naive.relu_backward,
         (dy, y, dx),
         lambda: [dx],
-        lambda: activation.relu_backward(_pixels(dyb), _pixels(yb), _pixels(dxb)),
+        lambda: activation.relu_backward(pixels(dyb), pixels(yb), pixels(dxb)),
         lambda: [blocks.unpack(dxb)],
         dy.size,
     )

@@ -69,13 +69,13 @@ if TYPE_CHECKING:
     from fastconv.losses import HuberLoss as HuberLoss
     from fastconv.losses import L1Loss as L1Loss
     from fastconv.losses import MSELoss as MSELoss
+    from fastconv.normalization import Normalization as Normalization
     from fastconv.optim import SGD as SGD
     from fastconv.optim import Adam as Adam
     from fastconv.optim import AdamW as AdamW
     from fastconv.optim import Lion as Lion
     from fastconv.optim import RMSprop as RMSprop
     from fastconv.room import NoRoomError as NoRoomError
-    from fastconv.sequential import Normalization as Normalization
     from fastconv.sequential import Sequential as Sequential
     from fastconv.shapes import ShapeError as ShapeError
     from fastconv.training import Callback as Callback
@@ -139,7 +139,8 @@ _NAMES = {
     "fastconv.losses": ("BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "L1Loss", "MSELoss"),
     "fastconv.optim": ("SGD", "Adam", "AdamW", "Lion", "RMSprop"),
     "fastconv.room": ("NoRoomError",),
-    "fastconv.sequential": ("Normalization", "Sequential"),
+    "fastconv.normalization": ("Normalization",),
+    "fastconv.sequential": ("Sequential",),
     "fastconv.shapes": ("ShapeError",),
     "fastconv.training": (
         "Callback",

@@ -28,9 +28,9 @@ class Blocks(NamedTuple):
         """The shape outside: (n, C, H, W), (n, C, L) or (n, features)."""
         return (self.n, *self.array.shape[1:-1])
 
-    def flat(self, n: int | None = None) -> "Blocks":
+    def flat(self) -> "Blocks":
         """Return the same memory as (B, features, 16): what Flatten is, in this layout."""
-        return Blocks(self.array.reshape(self.array.shape[0], -1, LANES), self.n if n is None else n)
+        return Blocks(pixels(self), self.n)
 
 
 def empty(shape: Shape, dtype: np.typing.DTypeLike) -> Blocks:
@@ -46,6 +46,11 @@ def planes(array: np.ndarray) -> np.ndarray:
 def pixels(x: Blocks) -> np.ndarray:
     """View blocks as (B, S, 16), S pixels of all channels."""
     return x.array.reshape(x.array.shape[0], -1, LANES)
+
+
+def channels(x: Blocks) -> np.ndarray:
+    """View blocks as (B, C, elements), the lanes of all pixels of a channel."""
+    return x.array.reshape(*x.array.shape[:2], -1)
 
 
 def as_array(operation: str, name: str, array: object) -> np.ndarray:

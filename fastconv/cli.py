@@ -12,14 +12,14 @@ from importlib import import_module
 from math import isfinite
 from typing import Any, NoReturn, Protocol
 
-from fastconv import __version__
+from fastconv import __version__, models
 from fastconv.commands.interrupts import Interrupted, Interrupts
 
 EPOCHS, BATCH_SIZE, VALIDATION = 20, 64, 0.1
 AUGMENTED = "60 for a lenet or tiny, 40 for others"  # of fastconv.training.recipes
 MODEL, OPTIMIZER, SCHEDULE = "lenet5", "sgd", "one-cycle"
-MODELS = "lenet5, lenet_seed, digitnet, vgg_small, resnet20, resnet32, resnet56, mobilenet_small or tiny"
-PRESETS = ("digits", "fashion", "cifar")  # of fastconv.augment
+MODELS = f"{', '.join(models.NAMES[:-1])} or {models.NAMES[-1]}"
+PRESETS = ("digits", "fashion", "cifar")  # of fastconv.augment, which would import NumPy
 
 DESCRIPTION = "Train and use convolutional networks on CPUs."
 EXAMPLES = """\

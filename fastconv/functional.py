@@ -40,7 +40,6 @@ from fastconv.layers.softmax import write_softmax
 from fastconv.losses import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, MSELoss
 from fastconv.shapes import ShapeError
 from fastconv_kernels import activation, padding
-from fastconv_kernels.tile import LANES
 
 IntPair = int | tuple[int, int]
 Convolution = Conv1d | Conv2d | ConvTranspose2d
@@ -478,13 +477,7 @@ def _elementwise(operation: str, x: np.ndarray, compute: Callable[[Blocks, Block
 
 def relu(x: np.ndarray) -> np.ndarray:
     """Return max(0, x), NaN where x is NaN.  Equation (15) of docs/backprop.md."""
-    return _elementwise(
-        "relu",
-        x,
-        lambda a, b: activation.relu_forward(
-            a.array.reshape(len(a.array), -1, LANES), b.array.reshape(len(b.array), -1, LANES)
-        ),
-    )
+    return _elementwise("relu", x, lambda a, b: activation.relu_forward(blocks.pixels(a), blocks.pixels(b)))
 
 
 def leaky_relu(x: np.ndarray, negative_slope: float = 0.01) -> np.ndarray:

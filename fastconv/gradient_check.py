@@ -78,7 +78,7 @@ def gradcheck(
     """
     layer = deepcopy(layer).to(np.float64)
     x = blocks.check_batch("gradcheck", blocks.as_float("gradcheck", "x", x, np.float64)).copy()
-    dropouts = [part for part in _all_layers(layer) if isinstance(part, Dropout)]
+    dropouts = [part for part in layer.modules() if isinstance(part, Dropout)]
     start = [part.passes for part in dropouts]
     # A stream of its own: an x of the caller's from the same seed would be the upstream gradient, too, and that of a
     # normalisation is 0 there.
@@ -132,10 +132,6 @@ def gradcheck(
             "elements tried are at kinks or give no finite number: nothing could be compared"
         )
     return GradientReport(checked, kinks, worst, tuple(unseen))
-
-
-def _all_layers(layer: Layer) -> list[Layer]:
-    return [layer, *(part for child in layer.children() for part in _all_layers(child))]
 
 
 def _shape_of(layer: Layer, x: np.ndarray) -> tuple[int, ...]:

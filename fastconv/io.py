@@ -19,8 +19,9 @@ from safetensors.numpy import save as to_bytes
 from fastconv import atomic, layers
 from fastconv.blocks import FLOATS
 from fastconv.layers import Layer
+from fastconv.normalization import Normalization
 from fastconv.regular import check_regular
-from fastconv.sequential import Normalization, Sequential
+from fastconv.sequential import Sequential
 
 # All that a stranger's description may raise: SyntaxError is NumPy's, of a name that is no dtype.
 _UNBUILDABLE = (

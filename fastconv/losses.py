@@ -7,10 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from fastconv import blocks
-from fastconv.blocks import Blocks
+from fastconv.blocks import Blocks, pixels
 from fastconv.shapes import ShapeError
 from fastconv_kernels import loss as kernels
-from fastconv_kernels.tile import LANES
 
 
 class LossResult(NamedTuple):
@@ -207,15 +206,8 @@ class _ElementLoss(Loss):
         wanted = blocks.pack(target.astype(y.array.dtype, copy=False), blocks.empty(target.shape, y.array.dtype))
         dy = Blocks(np.empty_like(y.array), y.n)
         losses = np.empty(y.array.shape[0])
-        flat = (y.array.shape[0], -1, LANES)
-        kernels.mean_of(type(self)._term)(
-            y.array.reshape(flat),
-            wanted.array.reshape(flat),
-            self._numbers(y.shape[1:]).reshape(-1),
-            y.n,
-            dy.array.reshape(flat),
-            losses,
-        )
+        numbers = self._numbers(y.shape[1:]).reshape(-1)
+        kernels.mean_of(type(self)._term)(pixels(y), pixels(wanted), numbers, y.n, pixels(dy), losses)
         return LossResult(_in_order(losses) / target.size, dy, None)
 
 

@@ -77,6 +77,10 @@ class Optimizer:
         """The norm of all gradients in the last step if there is a ``clip_norm``; else 0."""
         return self._norm
 
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments, as JSON can hold them; a subclass adds its own."""
+        return {"lr": self.lr, "weight_decay": self.weight_decay, "decay": self.decay, "clip_norm": self.clip_norm}
+
     @property
     def stride(self) -> float:
         """How many times longer than later ones the next step is, because the optimiser remembers little; mostly 1."""
@@ -224,6 +228,10 @@ class SGD(Optimizer):
         if self.nesterov and not self.momentum:
             raise ValueError("SGD: expected a momentum above 0 with nesterov=True, got 0")
 
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return super().config() | {"momentum": self.momentum, "nesterov": self.nesterov}
+
     def update(self, parameters: Many, lr: float, scale: float) -> None:
         """Apply equation (24)."""
         decays = self.weight_decay * parameters.numbers
@@ -267,6 +275,10 @@ class Adam(Optimizer):
         name = type(self).__name__
         self.betas = _check(name, "betas[0]", betas[0], below=1), _check(name, "betas[1]", betas[1], below=1)
         self.eps = _check(name, "eps", eps)
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return super().config() | {"betas": self.betas, "eps": self.eps}
 
     def update(self, parameters: Many, lr: float, scale: float) -> None:
         """Apply equation (25), or (26)."""
@@ -351,6 +363,11 @@ class RMSprop(Optimizer):
         self.momentum = _check("RMSprop", "momentum", momentum, below=1)
         self.centered = bool(centered)
 
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        own = {"alpha": self.alpha, "eps": self.eps, "momentum": self.momentum, "centered": self.centered}
+        return super().config() | own
+
     @property
     def stride(self) -> float:
         """Ten times at first, with alpha 0.99: a mean square that begins at 0 is too small, by 1 - alpha^t."""
@@ -397,6 +414,10 @@ class Lion(Optimizer):
     ) -> None:
         super().__init__(lr, weight_decay, decay=decay, clip_norm=clip_norm)
         self.betas = _check("Lion", "betas[0]", betas[0], below=1), _check("Lion", "betas[1]", betas[1], below=1)
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return super().config() | {"betas": self.betas}
 
     def update(self, parameters: Many, lr: float, scale: float) -> None:
         """Apply equation (79)."""

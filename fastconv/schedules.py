@@ -10,6 +10,9 @@ from typing import Any
 
 Schedule = Callable[[float], float]
 
+MONITORS = ("val_acc", "val_loss", "train_acc", "train_loss")
+"""The figures of an epoch's record that say which of two epochs is better."""
+
 
 def constant() -> Schedule:
     """Keep the rate."""
@@ -63,7 +66,42 @@ def one_cycle(warmup: float = 0.3, start: float = 0.04, final: float = 1e-4) -> 
     return factor
 
 
-class ReduceOnPlateau:
+class Followed:
+    """What ``fit`` asks of a schedule: a factor, and what one overrides that looks at what training achieves."""
+
+    def __call__(self, progress: float) -> float:
+        """Return the factor; 1 until overridden."""
+        return 1.0
+
+    def config(self) -> Any:
+        """Return what tells the schedule from others, as JSON can hold it: the factors at 17 moments."""
+        return [self(k / 16) for k in range(17)]
+
+    def check(self, validated: bool) -> None:
+        """Raise ValueError if the figure to go by will not be measured."""
+
+    def after_epoch(self, record: Mapping[str, Any]) -> None:
+        """Take note of an epoch's figures."""
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """Return what the schedule has learned so far; None if it learns nothing."""
+        return None
+
+    def load_state_dict(self, state: Any) -> None:
+        """Set what ``state_dict`` returned."""
+
+
+class _OfProgress(Followed):
+    """A function of progress alone."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule = schedule
+
+    def __call__(self, progress: float) -> float:
+        return self._schedule(progress)
+
+
+class ReduceOnPlateau(Followed):
     """Multiply the rate by ``factor`` when no epoch has been better for a while; as PyTorch's ``ReduceLROnPlateau``.
 
     ``fit`` calls ``after_epoch``.  One object belongs to one training.
@@ -100,8 +138,8 @@ class ReduceOnPlateau:
         for name, number in (("patience", patience), ("threshold", threshold), ("min_lr", min_lr)):
             if not number >= 0:
                 raise ValueError(f"ReduceOnPlateau: expected {name} of at least 0, got {number!r}")
-        if monitor not in _MONITORS:
-            raise ValueError(f"ReduceOnPlateau: expected monitor to be one of {', '.join(_MONITORS)}, got {monitor!r}")
+        if monitor not in MONITORS:
+            raise ValueError(f"ReduceOnPlateau: expected monitor to be one of {', '.join(MONITORS)}, got {monitor!r}")
         self.factor, self.patience, self.threshold = factor, patience, threshold
         self.min_lr, self.monitor = min_lr, monitor
         self._sign = 1 if monitor.endswith("acc") else -1
@@ -110,6 +148,11 @@ class ReduceOnPlateau:
     def __call__(self, progress: float) -> float:
         """Return the factor of the moment."""
         return self._now
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments, and the class."""
+        names = ("factor", "patience", "threshold", "min_lr", "monitor")
+        return {"class": type(self).__name__, **{name: getattr(self, name) for name in names}}
 
     def check(self, validated: bool) -> None:
         """Raise ValueError if the figure to go by will not be measured."""
@@ -143,8 +186,6 @@ class ReduceOnPlateau:
                 self._now *= max(rate * self.factor, min(self.min_lr, rate)) / rate
 
 
-_MONITORS = ("val_loss", "val_acc", "train_loss", "train_acc")
-
 _BY_NAME: dict[str, Callable[[], Schedule]] = {
     "constant": constant,
     "step": step,
@@ -161,3 +202,9 @@ def by_name(name: str) -> Schedule:
     if name not in _BY_NAME:
         raise ValueError(f"schedule: expected one of {', '.join(NAMES)}, got {name!r}")
     return _BY_NAME[name]()
+
+
+def followed(schedule: Schedule | str) -> Followed:
+    """Return a schedule, or that of a name, as ``fit`` follows it; raises ValueError as ``by_name`` does."""
+    schedule = by_name(schedule) if isinstance(schedule, str) else schedule
+    return schedule if isinstance(schedule, Followed) else _OfProgress(schedule)

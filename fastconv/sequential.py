@@ -1,26 +1,21 @@
 """A chain of layers: the model."""
 
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
-from weakref import WeakSet
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from fastconv import blocks, footprint, room
+from fastconv import blocks, forks
 from fastconv.blocks import Blocks
-from fastconv.layers import Conv2d, Dropout, Layer, Linear, MaxPool2d, ReLU, Softmax, Workspace
+from fastconv.layers import Dropout, Layer, Softmax, Workspace
 from fastconv.layers.base import Parameter
-from fastconv.layers.batchnorm import folded
-from fastconv.layers.channelwise import joined
+from fastconv.layers.fusion import plan_chain
 from fastconv.layers.softmax import write_softmax
-from fastconv.layers.together import together
+from fastconv.normalization import Normalization
+from fastconv.plan import Plan
 from fastconv.shapes import Shape, ShapeError
-from fastconv_kernels import limits
-from fastconv_kernels.pieces import Spread
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -36,54 +31,6 @@ if TYPE_CHECKING:
 
 _KEPT_PLANS = 6  # training, its ragged last batch, evaluation, its ragged last batch, and two to spare
 _NOT_COPIED = ("_plans", "_running", "lock")
-
-
-_models: "WeakSet[Sequential]" = WeakSet()
-
-
-def _after_fork() -> None:
-    for model in list(_models):
-        model._after_fork()  # pyright: ignore[reportPrivateUsage] - a callback of this file
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
-
-class _HalfTrained:
-    """The lock of a model whose weights may be those of half a step: nobody gets it."""
-
-    def __enter__(self) -> None:
-        raise RuntimeError(
-            "Sequential: another thread was training this model when the process forked, so its weights here may be "
-            "those of half a step; fork while holding model.lock, or load the model from a file"
-        )
-
-    def __exit__(self, *_: object) -> None:
-        """Is never called."""
-
-
-class Normalization(NamedTuple):
-    """What becomes of uint8 pixels: (v / 255 - mean) / std, one mean and std a channel, or one for all."""
-
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
-
-    def table(self, channels: int, dtype: np.typing.DTypeLike) -> np.ndarray:
-        """Return float[channels, 256]: what each value becomes.
-
-        Raises
-        ------
-        ShapeError
-            If there are neither one nor ``channels`` means and standard deviations.
-        """
-        if any(len(part) not in (1, channels) for part in self):
-            raise ShapeError(
-                f"normalization: expected 1 or {channels} means and standard deviations for {channels} channels, "
-                f"got {len(self.mean)} and {len(self.std)}"
-            )
-        mean, std = (np.broadcast_to(np.asarray(part, np.float64), channels)[:, None] for part in self)
-        return np.ascontiguousarray((np.arange(256) / 255 - mean) / std, dtype)
 
 
 class Sequential(Layer):
@@ -121,21 +68,21 @@ class Sequential(Layer):
         self.normalization = Normalization()
         self._start()
         met: dict[int, str] = {}
-        for name, layer in _leaves(self, ""):
+        for name, layer in self._leaves():
             if id(layer) in met:
                 raise ValueError(f"Sequential: layers {met[id(layer)]} and {name} are the same {type(layer).__name__}")
             met[id(layer)] = name
         self._name_and_seed(seed, Parameter.seed)
 
     def _start(self) -> None:
-        self._plans: OrderedDict[Shape, _Plan] = OrderedDict()
-        self._running: _Plan | None = None
-        self.lock: threading.RLock | _HalfTrained = threading.RLock()
-        _models.add(self)
+        self._plans: OrderedDict[Shape, Plan] = OrderedDict()
+        self._running: Plan | None = None
+        self.lock: threading.RLock | forks.HalfTrained = threading.RLock()
+        forks.tell(self)
 
-    def _after_fork(self) -> None:
-        """In a forked child: forget what a thread was doing that does not exist here."""
-        if isinstance(self.lock, _HalfTrained):
+    def after_fork(self) -> None:
+        """Forget, in a forked child, what a thread was doing that does not exist here."""
+        if isinstance(self.lock, forks.HalfTrained):
             return
         if self.lock.acquire(blocking=False):
             self.lock.release()
@@ -143,7 +90,7 @@ class Sequential(Layer):
         was_training = self._running is not None
         self._start()
         if was_training:
-            self.lock = _HalfTrained()
+            self.lock = forks.HalfTrained()
 
     def _name_and_seed(self, seed: int, draw: Callable[..., None]) -> None:
         for name, parameter in self.named_parameters():
@@ -157,13 +104,17 @@ class Sequential(Layer):
 
     def reseed_dropout(self, seed: int) -> None:
         """Start every Dropout's masks anew, each from ``seed`` and its own place."""
-        for number, (_, layer) in enumerate(_leaves(self, "")):
+        for number, (_, layer) in enumerate(self._leaves()):
             if isinstance(layer, Dropout):
                 layer.reseed(seed, number)
 
     def dropouts(self) -> list[Dropout]:
         """Return every Dropout, wherever it is, in order."""
-        return [layer for _, layer in _leaves(self, "") if isinstance(layer, Dropout)]
+        return [layer for layer in self.modules() if isinstance(layer, Dropout)]
+
+    def _leaves(self) -> list[tuple[str, Layer]]:
+        """Return (name, layer) for every layer inside this one that holds no others."""
+        return [(name, layer) for name, layer in self.named_modules() if name and not layer.children()]
 
     # ------------------------------------------------------------------------------------------------- structure
 
@@ -214,40 +165,8 @@ class Sequential(Layer):
     # ------------------------------------------------------------------------------------ as a layer of a model
 
     def plan(self, shape: Shape, work: Workspace) -> Shape:
-        """Plan every layer; a ReLU behind a layer that can apply it on its tile becomes part of that layer's step.
-
-        Where the model is a branch whose last layer is to add the others (``work.adds``), so does the ReLU behind them.
-        """
-        work.steps = []
-        fused = False
-        spread: Spread | None = None
-        for number, layer in enumerate(self.layers):
-            if fused and type(layer) is ReLU:
-                fused = False
-                continue
-            inner = work.within(layer)
-            followers = self.layers[number + 1 : number + 3]
-            fused = inner.relu = layer.fuses_relu and bool(followers) and type(followers[0]) is ReLU
-            if work.adds and number == len(self.layers) - 1:
-                inner.adds, inner.relu = True, work.relu
-            inner.may_stay = any(follower.knows_pieces for follower in followers[fused : fused + 1])
-            try:
-                if spread is not None and not layer.takes_pieces(shape, spread):
-                    work.steps.append(together(shape, work, spread))
-                    spread = None
-                inner.came = spread
-                shape = layer.plan(shape, inner)
-            except ShapeError as error:
-                raise ShapeError(f"layer {number}: {error}") from None
-            spread = inner.left
-            work.steps.append((layer, inner))
-        if spread is not None:
-            work.steps.append(together(shape, work, spread))
-        for (layer, inner), (after, behind) in pairwise(work.steps):
-            if inner.relu and type(layer) in (Conv2d, Linear) and type(after) is MaxPool2d:
-                behind.gates, inner.gated = inner, True
-        work.evaluation, work.steps = folded(work.steps), joined(work.steps)
-        return shape
+        """Plan every layer into ``work.steps``; layers/fusion.py says what becomes part of a neighbour's step."""
+        return plan_chain(self.layers, shape, work)
 
     def fuses_sum(self) -> bool:
         """Whether the last layer does."""
@@ -266,9 +185,7 @@ class Sequential(Layer):
         gradient: Blocks | None = dy
         for number in range(len(work.steps) - 1, -1, -1):
             layer, inner = work.steps[number]
-            if gradient is None:
-                raise TypeError(f"layer {number + 1} returned None although its input's gradient was asked for")
-            gradient = layer.backward_blocks(gradient, inner, need_dx or number > 0)
+            gradient = layer.backward_blocks(_asked_for(gradient, number + 1), inner, need_dx or number > 0)
         work.sum_shares()
         return gradient
 
@@ -314,7 +231,7 @@ class Sequential(Layer):
         index: np.ndarray | None,
         training: bool,
         pack: Callable[[np.ndarray, np.ndarray, Blocks, np.ndarray | None], Blocks],
-    ) -> "_Plan":
+    ) -> Plan:
         n = x.shape[0] if index is None else index.shape[0]
         plan = self._plan_for((n, *x.shape[1:]), training)
         if x.dtype == np.uint8:
@@ -325,18 +242,22 @@ class Sequential(Layer):
 
     def backward_batch(self, dy: Blocks, need_dx: bool = False) -> Blocks | None:
         """Run the last training batch backwards, from lane blocks of the output's gradient."""
+        return self.backward_blocks(dy, self._trained().work, need_dx)
+
+    def _trained(self) -> Plan:
+        """Return the plan of the last batch; raises RuntimeError if that was none of training."""
         if self._running is None:
             raise RuntimeError("Sequential.backward: no saved input; call forward(x, training=True) first")
-        return self.backward_blocks(dy, self._running.work, need_dx)
+        return self._running
 
     def is_planned(self, shape: Shape) -> bool:
         """Whether the memory for a batch of this shape is there."""
         return shape in self._plans
 
-    def _plan_for(self, shape: Shape, training: bool) -> "_Plan":
+    def _plan_for(self, shape: Shape, training: bool) -> Plan:
         plan = self._plans.get(shape)
         if plan is None:
-            plan = self._plans[shape] = _Plan(self, shape, training)
+            plan = self._plans[shape] = Plan(self, shape, training)
             if len(self._plans) > _KEPT_PLANS:
                 self._plans.popitem(last=False)
         else:
@@ -365,13 +286,17 @@ class Sequential(Layer):
         ValueError
             If a float is NaN or infinite; the message says where.
         """
-        if _is_pixels(x):
-            return blocks.check_batch(operation, blocks.contiguous(operation, "x", np.asarray(x)))
-        array = blocks.check_batch(operation, blocks.as_float(operation, "x", x, self.dtype))
-        if not np.isfinite(array).all():
+        array = self._as_batch(operation, x)
+        if array.dtype != np.uint8 and not np.isfinite(array).all():
             where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
             raise ValueError(f"{operation}: x{list(where)} is {array[where]}; expected finite numbers")
         return array
+
+    def _as_batch(self, operation: str, x: object) -> np.ndarray:
+        """Do the part of ``check_images`` that looks at no value."""
+        if _is_pixels(x):
+            return blocks.check_batch(operation, blocks.contiguous(operation, "x", np.asarray(x)))
+        return blocks.check_batch(operation, blocks.as_float(operation, "x", x, self.dtype))
 
     # ---------------------------------------------------------------------------------------- on ordinary arrays
 
@@ -395,9 +320,7 @@ class Sequential(Layer):
         ShapeError, TypeError
             If the first layer cannot take such an array; a ShapeError names the layer.
         """
-        if not _is_pixels(x):
-            x = blocks.as_float("Sequential", "x", x, self.dtype)
-        x = blocks.check_batch("Sequential", blocks.contiguous("Sequential", "x", x))
+        x = self._as_batch("Sequential", x)
         with self.lock:
             if x.shape[0] == 0:
                 self._running = None
@@ -410,16 +333,12 @@ class Sequential(Layer):
         For uint8 images it is the gradient with respect to the normalised pixels.
         """
         with self.lock:
-            if self._running is None:
-                raise RuntimeError("Sequential.backward: no saved input; call forward(x, training=True) first")
-            shape = self._running.output_shape
+            shape = self._trained().output_shape
             dy = blocks.as_float("Sequential", "dy", dy, self.dtype)
             if dy.shape != shape:
                 raise ShapeError(f"Sequential.backward: expected dy of the output's shape {shape}, got {dy.shape}")
             dx = self.backward_batch(blocks.pack(dy, blocks.empty(shape, self.dtype)), need_dx=True)
-            if dx is None:
-                raise TypeError("layer 0 returned None although its input's gradient was asked for")
-            return blocks.unpack(dx)
+            return blocks.unpack(_asked_for(dx, 0))
 
     __call__ = forward
 
@@ -594,43 +513,8 @@ def _is_pixels(x: object) -> bool:
     return isinstance(x, np.ndarray) and x.dtype == np.uint8 and not isinstance(x, np.ma.MaskedArray)
 
 
-_REMEDY = "take fewer images in a batch"
-
-
-def _needs(shape: Shape, size: float) -> dict[str, float]:
-    return {f"a batch of {shape[0]:,} images of {'x'.join(map(str, shape[1:]))}": size}
-
-
-class _Plan:
-    """The memory of a model for one batch shape."""
-
-    def __init__(self, model: Sequential, shape: Shape, training: bool) -> None:
-        free = limits.free_memory()  # before: an address space is full of what nobody has written to, too
-        self.work = Workspace(model.dtype)
-        try:
-            self.x = blocks.empty(shape, model.dtype)
-            self.output_shape = model.plan(shape, self.work)
-            forward, backward = footprint.of_plan(self.work)
-            forward += self.x.array.nbytes
-        except MemoryError:
-            forward, backward = footprint.of_batch(model, shape)
-            raise room.NoRoomError(
-                room.refusal("Sequential", _needs(shape, forward + backward), _REMEDY, free)
-            ) from None
-        room.check("Sequential", _needs(shape, forward + training * backward), _REMEDY, free)
-        self._tables: dict[Normalization, np.ndarray] = {}
-
-    def table(self, normalization: Normalization) -> np.ndarray:
-        if normalization not in self._tables:
-            self._tables = {normalization: normalization.table(self.x.shape[1], self.x.array.dtype)}
-        return self._tables[normalization]
-
-
-def _leaves(layer: Layer, prefix: str) -> Iterator[tuple[str, Layer]]:
-    """Yield (name, layer) for every layer that holds no others."""
-    for number, child in enumerate(layer.children()):
-        name = f"{prefix}{number}"
-        if child.children():
-            yield from _leaves(child, name + ".")
-        else:
-            yield name, child
+def _asked_for(gradient: Blocks | None, number: int) -> Blocks:
+    """Return the gradient that layer ``number`` gave its input."""
+    if gradient is None:
+        raise TypeError(f"layer {number} returned None although its input's gradient was asked for")
+    return gradient

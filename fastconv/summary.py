@@ -1,14 +1,12 @@
 """The table that ``model.summary`` prints: layers, output shapes, parameters, arithmetic."""
 
 from math import prod
-from typing import TYPE_CHECKING
 
-from fastconv.layers import Conv1d, Conv2d, ConvTranspose2d, Layer, Linear, Workspace
+from fastconv import layerwise
+from fastconv.layers import Conv1d, Conv2d, ConvTranspose2d, Layer, Linear
 from fastconv.layers.branches import Branches
+from fastconv.sequential import Sequential
 from fastconv.shapes import Shape
-
-if TYPE_CHECKING:
-    from fastconv.sequential import Sequential
 
 
 def multiply_adds(layer: Layer, given: Shape, output: Shape) -> int:
@@ -31,7 +29,7 @@ class Table(str):
         return str(self)
 
 
-def summary(model: "Sequential", input_shape: Shape) -> Table:
+def summary(model: Sequential, input_shape: Shape) -> Table:
     """Return the table for one input of shape (C, H, W) or (features,), without the batch axis.
 
     Raises
@@ -39,23 +37,12 @@ def summary(model: "Sequential", input_shape: Shape) -> Table:
     ShapeError
         If the shapes do not fit; the message names the layer.
     """
-    from fastconv.sequential import Sequential
-
     rows = [("layer", "output shape", "parameters", "MFLOP")]
     model.output_shape((1, *input_shape))  # reports a misfit by the layer's number
     totals = [0, 0]
-
-    def walk(layer: Layer, shape: Shape, name: str) -> Shape:
-        if isinstance(layer, Sequential):
-            for number, child in enumerate(layer):
-                shape = walk(child, shape, f"{name}.{number}" if name else str(number))
-            return shape
-        out = layer.plan(shape, Workspace(layer.dtype))
-        if isinstance(layer, Branches):
-            for number, child in enumerate(layer.children()):
-                walk(child, shape, f"{name}.{number}")
-            count = work = 0
-        else:
+    for name, layer, shape, out in layerwise.shapes(model, (1, *input_shape)):
+        count = work = 0
+        if not isinstance(layer, Branches):  # whose layers have rows of their own
             count, work = sum(p.size for p in layer.parameters()), multiply_adds(layer, shape, out)
         totals[0] += count
         totals[1] += work
@@ -67,9 +54,6 @@ def summary(model: "Sequential", input_shape: Shape) -> Table:
                 f"{2e-6 * work:.3f}" if work else "",
             )
         )
-        return out
-
-    walk(model, (1, *input_shape), "")
     total = ("total", "", f"{totals[0]:,}", f"{2e-6 * totals[1]:.3f}")
     widths = [max(len(row[column]) for row in [*rows, total]) for column in range(4)]
 

@@ -50,6 +50,22 @@ def few_tiles():
         yield
 
 
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """What callbacks read the time from; a test moves its ``now``."""
+    clock = Clock()
+    for module in ("callbacks", "progress"):
+        monkeypatch.setattr(f"fastconv.training.{module}.perf_counter", clock)
+    return clock
+
+
 @pytest.fixture
 def threads():
     """``set_num_threads``, undone afterwards."""

@@ -138,7 +138,7 @@ def test_stopped_at_any_batch_training_goes_on(data, tmp_path):
 
 
 def test_a_stop_during_validation_is_heeded_at_its_next_batch(data, tmp_path, monkeypatch):
-    from fastconv.training import loop as module
+    from fastconv.training import epoch as module
 
     unbroken = net()
     expected = unbroken.fit(*data, **options())

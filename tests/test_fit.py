@@ -91,6 +91,16 @@ def test_every_image_is_seen_once_an_epoch(data):
     assert seen == [(5, 5, 150)] * 2
 
 
+@pytest.mark.parametrize("last", [(), (fc.Softmax(),)], ids=["logits", "softmax"])
+def test_one_pass_evaluates_and_predicts(data, last):
+    from fastconv.training.evaluation import evaluate_and_predict
+
+    model = fc.Sequential(fc.Flatten(), fc.Linear(16, 3), *last)
+    figures, predicted = evaluate_and_predict(model, *data, batch_size=40)
+    assert figures == model.evaluate(*data, batch_size=40)
+    assert predicted.tolist() == model.predict(data[0]).tolist()
+
+
 def test_fit_is_the_same_as_its_steps(data):
     from fastconv.data import permutation
 
@@ -229,7 +239,7 @@ def test_schedules_have_their_shapes():
         (lambda: fc.schedules.ReduceOnPlateau(patience=-1), "ReduceOnPlateau: expected patience of at least 0, got -1"),
         (
             lambda: fc.schedules.ReduceOnPlateau(monitor="loss"),
-            "expected monitor to be one of val_loss, .*, got 'loss'",
+            "expected monitor to be one of val_acc, .*, got 'loss'",
         ),
         (lambda: fc.EarlyStopping(0), "EarlyStopping: expected patience of at least 1 epoch, got 0"),
         (lambda: fc.EarlyStopping(monitor="accuracy"), "EarlyStopping: expected monitor to be one of val_acc, "),
@@ -366,22 +376,6 @@ def test_what_is_not_measured_cannot_stop_training(data):
             callbacks=[fc.EarlyStopping(monitor="train_acc")],
             verbose=False,
         )
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    from fastconv.training import callbacks
-
-    clock = Clock()
-    monkeypatch.setattr(callbacks, "perf_counter", clock)
-    return clock
 
 
 def test_a_time_budget_ends_training_in_order(data, clock):

@@ -64,8 +64,10 @@ ARROWS = {
     "regular": set(),
     "shapes": set(),
     "schedules": set(),
+    "forks": set(),
     "terminal": set(),
     "init": {"shapes"},
+    "normalization": {"shapes"},
     "room": {K},
     "blocks": {"room", "shapes", K},
     "layers": {"blocks", "init", "lazy", "room", "shapes", K},
@@ -76,25 +78,29 @@ ARROWS = {
     "functional": {"blocks", "layers", "losses", "shapes", K},
     "gradient_check": {"blocks", "layers"},
     "augment": {"blocks", "shapes", K},
-    "sequential": {"blocks", "footprint", "layers", "room", "shapes", K},
-    "summary": {"layers", "shapes"},
+    "plan": {"blocks", "footprint", "layers", "normalization", "room", "shapes", K},
+    "sequential": {"blocks", "forks", "layers", "normalization", "plan", "shapes"},
+    "layerwise": {"layers", "sequential", "shapes"},
+    "summary": {"layers", "layerwise", "sequential", "shapes"},
     "models": {"layers", "lazy", "sequential", "shapes"},
     "data": {"atomic", "lazy", "room"},
-    "io": {"atomic", "blocks", "layers", "regular", "sequential", "shapes"},
+    "io": {"atomic", "blocks", "layers", "normalization", "regular", "sequential", "shapes"},
     "plots": {"augment", "layers", "shapes"},
     "training": {
-        "atomic", "augment", "averaging", "blocks", "data", "footprint", "io", "layers", "lazy", "losses", "models",
-        "optim", "plots", "regular", "room", "schedules", "sequential", "shapes", "terminal",
+        "atomic", "augment", "averaging", "blocks", "data", "footprint", "io", "layers", "layerwise", "lazy", "losses",
+        "models", "normalization", "optim", "plots", "regular", "room", "schedules", "sequential", "shapes", "terminal",
     },
     "ensemble": {"blocks", "sequential", "shapes", "training"},
     "report": {"atomic", "augment", "data", "layers", "plots", "sequential", "training"},
-    "checkup": {"data", "layers", "losses", "optim", "sequential", "shapes", "summary", "terminal", "training", K},
+    "checkup": {
+        "data", "layers", "layerwise", "losses", "optim", "sequential", "shapes", "summary", "terminal", "training", K,
+    },
     "commands": EVERYTHING,
     "cli": EVERYTHING,
     "__main__": EVERYTHING,
 }  # fmt: skip
 # What closes a circle, or costs too much for every import, is imported inside the function that needs it.
-ARROWS_INSIDE_FUNCTIONS = {"sequential": {"augment", "summary", "training"}, "summary": {"sequential"}}
+ARROWS_INSIDE_FUNCTIONS = {"sequential": {"augment", "summary", "training"}}
 
 # What plans memory before a step: Ctrl-C in the middle of an import may leave Python's lock of imports held, and every
 # other thread that imports waiting.

@@ -1,5 +1,6 @@
 """The optimisers: one step at a time against the oracle."""
 
+import json
 from copy import deepcopy
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from cases import assert_sum_close, each_float
 
 import fastconv as fc
-from fastconv import init, reference
+from fastconv import init, optim, reference
 from fastconv_kernels import optim as kernels
 from fastconv_kernels.many import Many
 
@@ -358,3 +359,11 @@ def test_a_norm_that_is_not_finite_moves_nothing(planted, rng):
 def test_options_outside_their_range_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("name", optim.NAMES)
+def test_config_is_what_makes_the_same_again(name):
+    made = optim.by_name(name, 0.125, 0.25, "weights", 2.0)
+    config = json.loads(json.dumps(made.config()))
+    assert (config["lr"], config["weight_decay"], config["decay"], config["clip_norm"]) == (0.125, 0.25, "weights", 2.0)
+    assert type(made)(**config).config() == made.config()

@@ -29,20 +29,6 @@ def record(epoch, val_acc=0.9, seconds=0.2):
     }
 
 
-class Clock:
-    now = 100.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr(module, "perf_counter", clock)
-    return clock
-
-
 def play(progress, clock, records, batches=10, seconds=0.2):
     """Let a run of so many seconds an epoch pass by."""
     run = Run(fc.Sequential(fc.Linear(1, 1)), fc.SGD(), len(records), batches, 100)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from fastconv import cli, models, optim
+from fastconv import augment, cli, models, optim
 from fastconv.training.recipes import recipe_for
 
 
@@ -17,6 +17,10 @@ def test_help_says_what_the_recipes_say(model):
     assert augmented.loss_smoothing == (0 if model == "tiny" else 0.1)
     kind = "a lenet or tiny" if model.startswith("lenet") or model == "tiny" else "others"
     assert f"{augmented.epochs} for {kind}" in cli.AUGMENTED
+
+
+def test_help_names_the_presets():
+    assert cli.PRESETS == tuple(augment.PRESETS)
 
 
 def options_of(words, tmp_path):

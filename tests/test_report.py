@@ -132,11 +132,9 @@ def test_what_comes_from_files_is_text(odd):
     model.layers[-1].bias.value[:] = (100, 0)  # everything is taken for one class
     metrics = json.loads((folder / "metrics.json").read_text())
     metrics["confusion_matrix"], metrics["stopped"] = [[60, 0], [60, 0]], "<i>stopped"
-    (folder / "metrics.json").write_text(json.dumps(metrics))
     config = json.loads((folder / "config.json").read_text())
     config["data"]["source"] = dataset.source
-    (folder / "config.json").write_text(json.dumps(config))
-    report.write(folder, model, dataset, train, held_out)
+    report.write(folder, config, metrics, model, dataset, train, held_out)
     text = read(folder)
     page = Page(text)
     assert set(page.tags) <= {

@@ -93,6 +93,16 @@ def test_repr_is_a_tree():
     assert text == "Sequential(\n  (0): Sequential(\n    (0): ReLU()\n  )\n  (1): Flatten()\n)"
 
 
+def test_modules_are_all_layers_by_their_place():
+    body = fc.Sequential(fc.Conv2d(2, 2, 1))
+    model = fc.Sequential(fc.ReLU(), fc.layers.Residual(body), fc.Flatten())
+    named = dict(model.named_modules())
+    assert list(named) == ["", "0", "1", "1.0", "1.0.0", "2"]
+    assert named[""] is model
+    assert named["1.0.0"] is body[0]
+    assert list(model.modules()) == list(named.values())
+
+
 def test_summary_counts_parameters_and_arithmetic():
     lines = fc.models.lenet5().summary((1, 28, 28)).split("\n")
     assert lines[2].split() == ["0", "Conv2d", "6", "x", "28", "x", "28", "156", "0.235"]

@@ -134,7 +134,7 @@ def _watch(path: str) -> None:
     """Note, from now on, in a file."""
     from fastconv.commands.interrupts import Interrupts
 
-    module: Any = import_module("fastconv.training.loop")
+    module: Any = import_module("fastconv.training.epoch")
     with open(path, "w+b") as file:
         file.write(_WATCHED.pack(*Watched(trained=0)))
         file.flush()

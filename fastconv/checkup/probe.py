@@ -1,13 +1,13 @@
 """A copy of a model, run layer by layer and as a whole, with what the checks of the model go by."""
 
-from collections.abc import Iterator
 from copy import deepcopy
 from typing import NamedTuple
 
 import numpy as np
 
+from fastconv import layerwise
 from fastconv.checkup.sampling import evenly
-from fastconv.layers import Dropout, Layer, ReLU, Workspace
+from fastconv.layers import Dropout, Layer, ReLU
 from fastconv.layers.branches import Branches
 from fastconv.losses import CrossEntropyLoss, Loss
 from fastconv.sequential import Sequential
@@ -28,38 +28,15 @@ def copy_of(model: Sequential) -> Sequential:
     """Return a copy without dropout, which shares nothing with the model; the model is not touched."""
     with model.lock:
         copied = deepcopy(model)
-    for layer in every(copied):
+    for layer in copied.modules():
         if isinstance(layer, Dropout):
             layer.p = 0.0
     return copied
 
 
-def every(layer: Layer) -> Iterator[Layer]:
-    """Yield a layer and all inside it."""
-    yield layer
-    for child in layer.children():
-        yield from every(child)
-
-
 def work_of(model: Sequential, shape: Shape) -> int:
     """Return the multiply-adds of one image of shape (C, H, W), in the layers that ``summary`` counts."""
-    total = 0
-
-    def walk(layer: Layer, shape: Shape) -> Shape:
-        nonlocal total
-        if isinstance(layer, Sequential):
-            for child in layer:
-                shape = walk(child, shape)
-            return shape
-        out = layer.plan(shape, Workspace(layer.dtype))
-        if isinstance(layer, Branches):
-            for child in layer.children():
-                walk(child, shape)
-        total += multiply_adds(layer, shape, out)
-        return out
-
-    walk(model, (1, *shape))
-    return total
+    return sum(multiply_adds(layer, given, out) for _, layer, given, out in layerwise.shapes(model, (1, *shape)))
 
 
 def sample(model: Sequential, x: np.ndarray) -> np.ndarray:
@@ -82,35 +59,24 @@ class Seen(NamedTuple):
 
 
 def trace(model: Sequential, x: np.ndarray) -> tuple[list[Seen], np.ndarray]:
-    """Run a copy of ``model`` on images layer by layer, without the fusing of the whole model; return also its output.
-
-    Layers inside ``Sequential`` and the built-in branches are looked at one by one; a composite of yours as a whole.
-    """
+    """Run a copy of ``model`` on images layer by layer, without the whole model's fusing; return also its output."""
     model = copy_of(model)
     if x.dtype == np.uint8:
         channels = x.shape[1]
         table = model.normalization.table(channels, model.dtype)
         x = np.stack([table[channel][x[:, channel]] for channel in range(channels)], axis=1)
     seen: list[Seen] = []
-    return seen, _walk(model, x, "", seen)
-
-
-def _walk(layer: Layer, x: np.ndarray, name: str, seen: list[Seen]) -> np.ndarray:
-    if isinstance(layer, Sequential):
-        for number, child in enumerate(layer):
-            x = _walk(child, x, f"{name}.{number}" if name else str(number), seen)
-        return x
-    if isinstance(layer, Branches):
-        for number, child in enumerate(layer.children()):
-            _walk(child, x, f"{name}.{number}", seen)
-        return layer.forward(x, training=True)
-    y = layer.forward(x, training=True)
-    silent, units = None, y.shape[1]
-    if isinstance(layer, ReLU):
-        silent = int((~(y > 0).any(axis=(0, *range(2, y.ndim)))).sum())
-    # Evenly spread, as sorted data would otherwise give images of one class.
-    seen.append(Seen(f"{name} {type(layer).__name__}", layer, x[evenly(len(x), _KEPT)].copy(), silent, units))
-    return y
+    y = x
+    for name, layer, given, y in layerwise.values(model, x, training=True):
+        if isinstance(layer, Branches):
+            continue
+        silent, units = None, y.shape[1]
+        if isinstance(layer, ReLU):
+            silent = int((~(y > 0).any(axis=(0, *range(2, y.ndim)))).sum())
+        # Evenly spread, as sorted data would otherwise give images of one class.
+        few = given[evenly(len(given), _KEPT)].copy()
+        seen.append(Seen(f"{name} {type(layer).__name__}", layer, few, silent, units))
+    return seen, y
 
 
 def baseline(loss: Loss, target: np.ndarray, shape: tuple[int, ...]) -> float:

@@ -14,8 +14,8 @@ from fastconv.commands.common import CompilingNotice, say_machine, use_threads
 from fastconv.commands.interrupts import Interrupts
 from fastconv.layers import AvgPool2d, Conv2d, Layer, Linear, MaxPool2d, ReLU, Workspace
 from fastconv.losses import CrossEntropyLoss
+from fastconv.normalization import Normalization
 from fastconv.optim import SGD, Adam, Optimizer
-from fastconv.sequential import Normalization
 from fastconv_kernels.many import Many
 
 _QUICK, _FULL = 16, 128

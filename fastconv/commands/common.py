@@ -28,11 +28,11 @@ def use_threads(threads: int | None) -> None:
         raise UsageError(f"--threads: {str(error).partition(': ')[2]}") from error
 
 
-def say_machine(dtype: str = "float32") -> None:
+def say_machine() -> None:
     """Say what computes here."""
     layer = runtime.thread_layer()  # first: it starts the threads that are counted
     threads = terminal.count(runtime.get_num_threads(), "thread")
-    terminal.say(f"fastconv {__version__} | {threads} ({layer}) | {_INSTRUCTIONS[instruction_set()]} | {dtype}")
+    terminal.say(f"fastconv {__version__} | {threads} ({layer}) | {_INSTRUCTIONS[instruction_set()]} | float32")
 
 
 class CompilingNotice:

@@ -8,7 +8,7 @@ from fastconv.commands.interrupts import Interrupts
 from fastconv.commands.labels import labels_of
 from fastconv.commands.model_file import classes_for, find_run, views_of
 from fastconv.ensemble import Ensemble
-from fastconv.training.evaluation import of_probabilities
+from fastconv.training.evaluation import evaluate_and_predict, of_probabilities
 from fastconv.training.metrics import ClassFigures, confusion_matrix, per_class
 
 
@@ -23,14 +23,13 @@ def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
     labels = labels_of(dataset, classes)
     with CompilingNotice():
         if preset is None and not isinstance(found.model, Ensemble):
-            loss = found.model.evaluate(dataset.images, labels)["loss"]
-            predicted = found.model.predict(dataset.images)
+            measured, predicted = evaluate_and_predict(found.model, dataset.images, labels)
         else:
             p = found.model.predict_proba(dataset.images, tta=arguments.tta, augment=preset)
-            loss, predicted = of_probabilities(p, labels)["loss"], p.argmax(axis=1)
+            measured, predicted = of_probabilities(p, labels), p.argmax(axis=1)
         matrix = confusion_matrix(labels, predicted, classes)
     say_accuracy("accuracy", matrix)
-    terminal.say(f"loss {loss:.4f}")
+    terminal.say(f"loss {measured['loss']:.4f}")
     terminal.say()
     terminal.say("class  precision  recall  images")
     for figures in per_class(matrix):

@@ -3,7 +3,7 @@
 import argparse
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +24,16 @@ def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
     """Read what the run names, check that it is the same, draw."""
     use_threads(arguments.threads)
     folder = Path(arguments.model)
-    config = _config(folder)
+    for name in (CONFIG, METRICS, RESULTS, MODEL):
+        if not (folder / name).is_file():
+            raise UsageError(
+                f"{folder}: expected the folder of a run that has ended, which holds no {name}; name one, such as "
+                "runs/train-001"
+            )
+    written = _read(folder)
     found = find(str(folder))
     try:
-        page = _draw(folder, config, found, arguments.data)
+        page = _draw(folder, written, found, arguments.data)
     except ImportError as error:
         raise UsageError(f"report: {error}") from error
     except (KeyError, TypeError) as error:
@@ -36,14 +42,26 @@ def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
     return 0
 
 
-def _draw(folder: Path, config: dict[str, Any], found: Found, named: str | None) -> Path:
+class _Written(NamedTuple):
+    """What a run has written of itself."""
+
+    config: dict[str, Any]
+    metrics: dict[str, Any]
+
+
+def _read(folder: Path) -> _Written:
+    return _Written(read_config(folder / CONFIG, "options", "data"), read_json(folder / METRICS))
+
+
+def _draw(folder: Path, written: _Written, found: Found, named: str | None) -> Path:
+    config = written.config
     dataset = _dataset(folder, config, named)
     classes = classes_for(found.model, found.name, dataset)
     labels, options = labels_of(dataset, classes), config["options"]
     train, held_out = data.split(
         len(dataset), options["val"], config["data"]["split_seed"], labels if options["stratify"] else None
     )
-    return _write(folder, found.model, dataset, train, held_out)
+    return _write(folder, written, found.model, dataset, train, held_out)
 
 
 def after_training(
@@ -61,7 +79,7 @@ def after_training(
         return
     interrupts.stop_with(None)
     try:
-        page = _write(folder, model, dataset, train, held_out)
+        page = _write(folder, _read(folder), model, dataset, train, held_out)
     except Interrupted as interrupted:
         interrupts.exit_code = interrupted.exit_code
         terminal.say(f"interrupted while drawing the report; to draw it: {again}")
@@ -75,22 +93,15 @@ def after_training(
 
 
 def _write(
-    folder: Path, model: Sequential, dataset: Dataset, train: NDArray[np.int64], held_out: NDArray[np.int64]
+    folder: Path,
+    written: _Written,
+    model: Sequential,
+    dataset: Dataset,
+    train: NDArray[np.int64],
+    held_out: NDArray[np.int64],
 ) -> Path:
     with CompilingNotice():
-        return report.write(folder, model, dataset, train, held_out)
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    """Return a finished run's config.json."""
-    for name in (CONFIG, METRICS, RESULTS, MODEL):
-        if not (folder / name).is_file():
-            raise UsageError(
-                f"{folder}: expected the folder of a run that has ended, which holds no {name}; name one, such as "
-                "runs/train-001"
-            )
-    read_json(folder / METRICS)  # which will be read when the page is written
-    return read_config(folder / CONFIG, "options", "data")
+        return report.write(folder, *written, model, dataset, train, held_out)
 
 
 def _dataset(folder: Path, config: dict[str, Any], named: str | None) -> Dataset:

@@ -6,7 +6,6 @@ the models that belong to it, and is written anew after each: what has ended whe
 ``--resume`` takes in the models that have ended, goes on with the one that has not, and trains those that are missing.
 """
 
-import argparse
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,7 @@ from fastconv import atomic, data, io, terminal
 from fastconv.commands.common import quoted, say_accuracy
 from fastconv.commands.errors import UsageError
 from fastconv.commands.interrupts import Interrupted, Interrupts
-from fastconv.commands.model_file import member, new_model
-from fastconv.commands.report import after_training
-from fastconv.commands.resume import check_same, is_trained
-from fastconv.commands.run_config import read_json
-from fastconv.commands.train import (
+from fastconv.commands.job import (
     Job,
     Measured,
     by_probabilities,
@@ -34,11 +29,14 @@ from fastconv.commands.train import (
     say_files,
     say_job,
     training_of,
-    views_preset,
+    with_options,
 )
+from fastconv.commands.model_file import member, new_model
+from fastconv.commands.report import after_training
+from fastconv.commands.resume import check_same, is_trained
+from fastconv.commands.run_config import read_json
 from fastconv.ensemble import Ensemble, mean_of
 from fastconv.sequential import Sequential
-from fastconv.training import Checkpoint
 from fastconv.training.run_folder import (
     CHECKPOINT,
     CONFIG,
@@ -95,7 +93,7 @@ def train_ensemble(job: Job, interrupts: Interrupts, begun: RunFolder | None) ->
         raise
     if job.test is not None and interrupts.exit_code is None:
         ensemble = Ensemble(together.models)
-        answers = ensemble.predict(job.test.images, tta=job.arguments.tta, augment=views_preset(job))
+        answers = ensemble.predict(job.test.images, tta=job.arguments.tta, augment=job.arguments.augment)
         data.write_submission(folder.file(SUBMISSION), answers)
     _report(job, folder, together, interrupts)
     return interrupts.exit_code or 0
@@ -104,13 +102,8 @@ def train_ensemble(job: Job, interrupts: Interrupts, begun: RunFolder | None) ->
 def _member_of(job: Job, number: int) -> Job:
     """Return the job of one model: the first has the seed that the user named, and what that alone would have made."""
     seed, budget = job.arguments.seed + number - 1, job.arguments.time_budget
-    changes = {
-        "seed": seed,
-        "ensemble": 1,
-        "test": None,
-        "time_budget": None if budget is None else budget / job.arguments.ensemble,
-    }
-    arguments = argparse.Namespace(**vars(job.arguments) | changes)
+    each = None if budget is None else budget / job.arguments.ensemble
+    arguments = with_options(job.arguments, seed=seed, ensemble=1, test=None, time_budget=each)
     model = new_model(arguments.model, job.dataset, seed)
     model.normalization = job.model.normalization
     optimizer, schedule, ema = recipe_of(arguments)
@@ -203,7 +196,7 @@ def _train(job: Job, number: int, together: _Together, interrupts: Interrupts) -
             folder = _folder(together.folder.file(member(number)), together.folder.resumed)
             if not folder.resumed:
                 folder.write_json(CONFIG, config_of(job, folder))
-        history = fit_job(job, folder, interrupts, Checkpoint(folder.file(CHECKPOINT), job.arguments.checkpoint_every))
+        history = fit_job(job, folder, interrupts)
     except Interrupted:
         if folder is not None and not folder.resumed and not folder.has_trained():
             with interrupts.held():

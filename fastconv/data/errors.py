@@ -1,5 +1,8 @@
 """The one error for data that cannot be used."""
 
+_LONGEST = 40
+"""Characters of what came that a message repeats."""
+
 
 class DataError(ValueError):
     """A file, an array or an option of the data does not fit.
@@ -13,10 +16,10 @@ class DataError(ValueError):
         super().__init__(" ".join(message.splitlines()))
 
 
-def shown(value: bytes | str, longest: int = 40) -> str:
+def shown(value: bytes | str) -> str:
     """Return ``value`` quoted, shortened and with unprintable characters escaped, for a message."""
     text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
-    return repr(text if len(text) <= longest else text[:longest] + "...")
+    return repr(text if len(text) <= _LONGEST else text[:_LONGEST] + "...")
 
 
 def reason(error: Exception) -> str:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastconv import shapes
-from fastconv.blocks import Blocks, pixels
+from fastconv.blocks import Blocks, channels, pixels
 from fastconv.init import constant
 from fastconv.layers.base import Layer, Parameter, Workspace
 from fastconv.shapes import Shape, ShapeError
@@ -220,7 +220,7 @@ class PReLU(Layer):
 
     def apply(self, x: Blocks, y: Blocks) -> None:
         """Write equation (41) into ``y``."""
-        elementwise.prelu_forward(_channels(x), self.weight.value, _channels(y))
+        elementwise.prelu_forward(channels(x), self.weight.value, channels(y))
 
     def forward_blocks(self, x: Blocks, work: Workspace, training: bool) -> Blocks:
         """Write equation (41)."""
@@ -231,12 +231,7 @@ class PReLU(Layer):
     def backward_blocks(self, dy: Blocks, work: Workspace, need_dx: bool) -> Blocks | None:
         """Write equation (49) into the gradient and return (40)'s."""
         elementwise.prelu_backward(
-            _channels(dy), _channels(work.x), self.weight.value, dy.n, _channels(work.dx), work.slope_shares
+            channels(dy), channels(work.x), self.weight.value, dy.n, channels(work.dx), work.slope_shares
         )
         work.sum_shares()
         return work.dx
-
-
-def _channels(x: Blocks) -> np.ndarray:
-    """View blocks as (B, C, elements)."""
-    return x.array.reshape(*x.array.shape[:2], -1)

@@ -280,6 +280,16 @@ class Layer:
         """Return the layers inside this one, in order."""
         return ()
 
+    def named_modules(self, name: str = "") -> Iterator[tuple[str, "Layer"]]:
+        """Yield (name, layer) for this layer, named '', and those inside it, outer ones first: '0', '1', '1.0' ..."""
+        yield name, self
+        for number, child in enumerate(self.children()):
+            yield from child.named_modules(f"{name}.{number}" if name else str(number))
+
+    def modules(self) -> Iterator["Layer"]:
+        """Yield this layer and all inside it, in the order of ``named_modules``."""
+        return (layer for _, layer in self.named_modules())
+
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
         """Yield (name, parameter) for this layer and those inside it: '0.weight', '0.bias', '2.1.weight' ..."""
         for name, parameter in self.own_parameters().items():

@@ -4,13 +4,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv import init as initializers
 from fastconv import shapes
-from fastconv.blocks import Blocks, planes
-from fastconv.layers.base import Layer, Parameter, Workspace
+from fastconv.blocks import Blocks
+from fastconv.layers.base import Workspace
+from fastconv.layers.weighted import Weighted
 from fastconv.shapes import Pair, Shape, ShapeError, Sides, choice, padding_sides, pair
 from fastconv_kernels import convolution
-from fastconv_kernels.bias import bias_backward
 from fastconv_kernels.padding import Padding
 from fastconv_kernels.pieces import Spread
 
@@ -29,13 +28,12 @@ class How(NamedTuple):
     dilation: Pair
 
 
-class Convolution(Layer):
+class Convolution(Weighted):
     """What convolutions along one axis and two have in common; see ``Conv2d`` for the arguments.
 
     ``how`` says for two axes what a subclass keeps as its user said it.
     """
 
-    fuses_relu = True
     kernel_size: int | Pair
     stride: int | Pair
     padding: Padded | Sides
@@ -50,8 +48,7 @@ class Convolution(Layer):
         self.padding_mode = choice(padding_mode, MODES, "padding_mode", name)
         self.init, self.how = init, how
         self.filters = (out_channels, in_channels // groups, *how.window)
-        self.weight = Parameter(self._weight_shape(), initializers.by_name(init))
-        self.bias = Parameter((out_channels,), initializers.zeros) if bias else None
+        self._make_parameters(self._weight_shape(), out_channels, bias, init)
 
     def _weight_shape(self) -> Shape:
         return self.filters
@@ -71,10 +68,6 @@ class Convolution(Layer):
             "init": self.init,
         }
 
-    def own_parameters(self) -> dict[str, Parameter]:
-        """Return weight and bias."""
-        return {"weight": self.weight} | ({"bias": self.bias} if self.bias else {})
-
     def plan(self, shape: Shape, work: Workspace) -> Shape:
         """Check the input's shape and choose tiles; see ``Layer.plan``."""
         operation = type(self).__name__.lower()
@@ -93,12 +86,8 @@ class Convolution(Layer):
         pieces = work.came, work.left is not None
         work.forward = convolution.forward(geometry, shape[0], *pieces)
         work.backward = convolution.backward(geometry, shape[0], work.forward, *pieces)
-        count = work.y.array.shape[0]
-        work.no_bias = np.zeros(self.out_channels, work.dtype)
-        work.weight_shares = work.shares(self.weight, count)
-        work.bias_shares = (
-            work.shares(self.bias, count) if self.bias else np.empty((count, self.out_channels), work.dtype)
-        )
+        work.weight_shares = work.shares(self.weight, work.y.array.shape[0])
+        self._plan_bias(self.out_channels, work)
         return out
 
     def _copies_padding(self) -> bool:
@@ -112,8 +101,7 @@ class Convolution(Layer):
 
     def forward_blocks(self, x: Blocks, work: Workspace, training: bool) -> Blocks:
         """Write equation (1), through ReLU if one follows, into the workspace."""
-        bias = self.bias.value if self.bias else work.no_bias
-        y = self.apply(x, work, self.weight.value, bias, work.relu)
+        y = self.apply(x, work, self.weight.value, self._bias_of(work), work.relu)
         work.x = None if not training else work.padded if work.around else x
         return y
 
@@ -127,8 +115,8 @@ class Convolution(Layer):
 
     def backward_blocks(self, dy: Blocks, work: Workspace, need_dx: bool) -> Blocks | None:
         """Write equations (2) and (4) into the gradients and return (3), through (61) if the padding was copied."""
-        if (work.relu or self.bias) and not work.gated:
-            bias_backward(planes(dy.array), planes(work.y.array), work.relu, work.bias_shares)
+        if not work.gated:
+            self._backward_bias(dy, work)
         dx = (work.dpadded if work.around else work.dx).array if need_dx else None
         shares = work.weight_shares.reshape(-1, *self.filters)
         work.backward(dy.array, work.x.array, self.weight.value.reshape(self.filters), shares, dx)

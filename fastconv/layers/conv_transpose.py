@@ -4,18 +4,17 @@ from typing import Any
 
 import numpy as np
 
-from fastconv import init as initializers
 from fastconv import shapes
-from fastconv.blocks import Blocks, planes
-from fastconv.layers.base import Layer, Parameter, Workspace
+from fastconv.blocks import Blocks
+from fastconv.layers.base import Workspace
 from fastconv.layers.conv import check_channels
+from fastconv.layers.weighted import Weighted
 from fastconv.shapes import Shape, ShapeError, pair
 from fastconv_kernels import convolution
-from fastconv_kernels.bias import bias_backward
 from fastconv_kernels.tile import LANES
 
 
-class ConvTranspose2d(Layer):
+class ConvTranspose2d(Weighted):
     """Let every pixel add its multiple of a filter to the output: (N, C, H, W) to (N, F, OH, OW), mostly larger.
 
     It is the gradient of a convolution to its input.  Equations (64) to (67) of docs/backprop.md.
@@ -47,8 +46,6 @@ class ConvTranspose2d(Layer):
         If the arguments do not fit together.
     """
 
-    fuses_relu = True
-
     def __init__(
         self,
         in_channels: int,
@@ -76,12 +73,7 @@ class ConvTranspose2d(Layer):
                 f"got {self.output_padding}"
             )
         shape = (in_channels, out_channels // groups, *self.kernel_size)
-        self.weight = Parameter(shape, initializers.by_name(init))
-        self.bias = Parameter((out_channels,), initializers.zeros) if bias else None
-
-    def own_parameters(self) -> dict[str, Parameter]:
-        """Return weight and bias."""
-        return {"weight": self.weight} | ({"bias": self.bias} if self.bias else {})
+        self._make_parameters(shape, out_channels, bias, init)
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
@@ -111,29 +103,22 @@ class ConvTranspose2d(Layer):
         work.forward = convolution.backward_input(geometry, shape[0])
         work.backward_input = convolution.forward(geometry, shape[0])
         work.backward_filter = convolution.backward_filter(geometry, shape[0])
-        count = work.y.array.shape[0]
-        work.no_bias, work.no_input_bias = (
-            np.zeros(channels, work.dtype) for channels in (self.out_channels, self.in_channels)
-        )
+        work.no_input_bias = np.zeros(self.in_channels, work.dtype)
         work.last = work.empty((1, *shape[1:])).array
         work.last[...] = 0
-        work.weight_shares = work.shares(self.weight, count)
-        work.bias_shares = (
-            work.shares(self.bias, count) if self.bias else np.empty((count, self.out_channels), work.dtype)
-        )
+        work.weight_shares = work.shares(self.weight, work.y.array.shape[0])
+        self._plan_bias(self.out_channels, work)
         return out
 
     def forward_blocks(self, x: Blocks, work: Workspace, training: bool) -> Blocks:
         """Write equation (64), through ReLU if one follows, into the workspace."""
         work.x = x if training else None
-        bias = self.bias.value if self.bias else work.no_bias
-        work.forward(x.array, self.weight.value, work.y.array, bias, work.relu)
+        work.forward(x.array, self.weight.value, work.y.array, self._bias_of(work), work.relu)
         return work.y
 
     def backward_blocks(self, dy: Blocks, work: Workspace, need_dx: bool) -> Blocks | None:
         """Write equations (66) and (4) into the gradients and return (65)."""
-        if work.relu or self.bias:
-            bias_backward(planes(dy.array), planes(work.y.array), work.relu, work.bias_shares)
+        self._backward_bias(dy, work)
         self._backward_filter(dy.array, work.x, work)
         work.sum_shares()
         if not need_dx:

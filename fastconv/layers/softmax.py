@@ -2,16 +2,11 @@
 
 import numpy as np
 
-from fastconv.blocks import Blocks
+from fastconv.blocks import Blocks, channels
 from fastconv.layers.base import Layer, Workspace
 from fastconv.shapes import Shape
 from fastconv_kernels import loss, memory
 from fastconv_kernels.tile import LANES
-
-
-def _channels(array: np.ndarray) -> np.ndarray:
-    """View (B, C, ..., 16) as (B, C, elements)."""
-    return array.reshape(*array.shape[:2], -1)
 
 
 def _scratch() -> np.ndarray:
@@ -20,12 +15,12 @@ def _scratch() -> np.ndarray:
 
 def write_softmax(x: Blocks, y: Blocks, take_log: bool = False) -> None:
     """Write equation (17) of docs/backprop.md, or (19) if ``take_log``, into ``y``."""
-    loss.softmax_forward(_channels(x.array), _channels(y.array), take_log, _scratch())
+    loss.softmax_forward(channels(x), channels(y), take_log, _scratch())
 
 
 def write_softmax_gradient(dy: Blocks, y: Blocks, dx: Blocks) -> None:
     """Write equation (18) of docs/backprop.md into ``dx``."""
-    loss.softmax_backward(_channels(dy.array), _channels(y.array), _channels(dx.array), _scratch())
+    loss.softmax_backward(channels(dy), channels(y), channels(dx), _scratch())
 
 
 class Softmax(Layer):
@@ -69,6 +64,6 @@ class LogSoftmax(Layer):
 
     def backward_blocks(self, dy: Blocks, work: Workspace, need_dx: bool) -> Blocks | None:
         """Return equation (59)."""
-        arrays = _channels(dy.array), _channels(work.y.array), dy.n, _channels(work.dx.array)
+        arrays = channels(dy), channels(work.y), dy.n, channels(work.dx)
         loss.log_softmax_backward(*arrays, _scratch())
         return work.dx

@@ -1,6 +1,5 @@
 """The filters of the first convolution: what a network looks for in pixels."""
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,7 +27,7 @@ def filters(model: Layer) -> "Figure":
     ImportError
         If matplotlib is absent.
     """
-    first = next((layer for layer in _all(model) if isinstance(layer, Conv2d)), None)
+    first = next((layer for layer in model.modules() if isinstance(layer, Conv2d)), None)
     if first is None:
         raise ValueError(f"filters: expected a model with a Conv2d, got none in {type(model).__name__}")
     weight = np.asarray(first.weight.value, np.float64)
@@ -56,12 +55,6 @@ def filters(model: Layer) -> "Figure":
     bare(axes)
     axes.set_title(_title(count, channels, (height, width), len(shown), len(tiles)), fontsize=10, color=GREY)
     return figure
-
-
-def _all(layer: Layer) -> Iterator[Layer]:
-    yield layer
-    for child in layer.children():
-        yield from _all(child)
 
 
 def _columns(n: int) -> int:

@@ -1,6 +1,5 @@
 """From a run's folder to its pictures and its page."""
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,11 +11,11 @@ from numpy.typing import NDArray
 from fastconv import atomic, plots
 from fastconv.augment import Augment
 from fastconv.data import Dataset
-from fastconv.layers import Conv2d, Layer
+from fastconv.layers import Conv2d
 from fastconv.report import html, tables
 from fastconv.sequential import Sequential
 from fastconv.training.history import History
-from fastconv.training.run_folder import CONFIG, METRICS, REPORT, RESULTS, read_results
+from fastconv.training.run_folder import REPORT, RESULTS, read_results
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,6 +35,8 @@ class _Picture(NamedTuple):
 
 def write(
     folder: str | os.PathLike[str],
+    config: Mapping[str, Any],
+    metrics: Mapping[str, Any],
     model: Sequential,
     dataset: Dataset,
     train: NDArray[np.int64],
@@ -46,7 +47,9 @@ def write(
     Parameters
     ----------
     folder : path
-        With config.json, metrics.json, results.csv and timing.csv.
+        With results.csv and timing.csv.
+    config, metrics : dict
+        The content of its config.json and metrics.json.
     model : Sequential
         What the run has trained.
     dataset : Dataset
@@ -67,7 +70,6 @@ def write(
         If a file cannot be read or written, or is damaged.
     """
     folder = Path(folder)
-    config, metrics = (json.loads((folder / name).read_bytes()) for name in (CONFIG, METRICS))
     history = read_results(folder / RESULTS)
     pictures = _pictures(config, metrics, history, model, dataset, train, held_out)
     drawn = [(each, plots.png(each.draw())) for each in pictures]
@@ -123,7 +125,7 @@ def _pictures(
         text = "Images held out whose true class the model thought least likely, with the probability of the class "
         text += "that it took them for. Below each its index in the data, from 0."
         found.append(_Picture("errors", "Worst errors", text, worst))
-    if _has_filters(model):
+    if any(isinstance(layer, Conv2d) for layer in model.modules()):
         text = "The weights of the first convolution."
         if dataset.images.shape[1] == 3:
             text += " Grey is 0; each filter has its own scale."
@@ -138,10 +140,6 @@ def _pictures(
         text = "Training images, and what the first epochs made of them."
         found.append(_Picture("augmentation", "Augmentation", text, preview))
     return found
-
-
-def _has_filters(layer: Layer) -> bool:
-    return isinstance(layer, Conv2d) or any(_has_filters(child) for child in layer.children())
 
 
 def _tuples(value: Any) -> Any:

@@ -9,8 +9,9 @@ import numpy as np
 
 from fastconv.averaging import EMA
 from fastconv.optim import Optimizer
+from fastconv.schedules import MONITORS
 from fastconv.sequential import Sequential
-from fastconv.training.history import MONITORS, History, Record
+from fastconv.training.history import History, Record
 
 
 @dataclass

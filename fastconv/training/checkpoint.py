@@ -23,7 +23,7 @@ from fastconv import io
 from fastconv.augment import Augment
 from fastconv.io import ModelFileError
 from fastconv.losses import Loss
-from fastconv.schedules import ReduceOnPlateau, Schedule
+from fastconv.schedules import Followed
 from fastconv.training.callbacks import Callback, Run
 from fastconv.training.history import Record
 
@@ -89,7 +89,7 @@ class Keeper:
     plan : dict
         What the training is; one that goes on must be the same.
     run : Run
-    schedule : Schedule
+    schedule : Followed
     watchers : sequence of Callback
     """
 
@@ -98,7 +98,7 @@ class Keeper:
         checkpoint: Checkpoint,
         plan: Mapping[str, Any],
         run: Run,
-        schedule: Schedule,
+        schedule: Followed,
         watchers: Sequence[Callback],
     ) -> None:
         self._checkpoint, self._run, self._schedule = checkpoint, run, schedule
@@ -173,7 +173,7 @@ class Keeper:
             "dropout": [layer.passes for layer in run.model.dropouts()],
             "optimizer": run.optimizer.state_dict(run.model),
             "ema": run.ema and run.ema.state_dict(),
-            "schedule": schedule.state_dict() if isinstance(schedule, ReduceOnPlateau) else None,
+            "schedule": schedule.state_dict(),
             "callbacks": {name: state for name, state in remembered.items() if state},
         }
 
@@ -200,8 +200,7 @@ class Keeper:
         run.optimizer.load_state_dict(run.model, state["optimizer"])
         if run.ema is not None:
             run.ema.load_state_dict(state["ema"])
-        if isinstance(schedule, ReduceOnPlateau):
-            schedule.load_state_dict(state["schedule"])
+        schedule.load_state_dict(state["schedule"])
         for name, remembered in state["callbacks"].items():
             self._watchers[name].load_state_dict(remembered)
         run.history[:] = [Record(**record) for record in state["history"]]
@@ -217,7 +216,7 @@ class Keeper:
 def plan_of(
     run: Run,
     loss: Loss,
-    schedule: Schedule,
+    schedule: Followed,
     augment: Augment | None,
     seed: int,
     batch_size: int,
@@ -229,7 +228,6 @@ def plan_of(
         digest.update(f"{None if array is None else (array.dtype.str, array.shape)}\n".encode())
         if array is not None:
             digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-    rates = _options(schedule) if isinstance(schedule, ReduceOnPlateau) else [schedule(k / 16) for k in range(17)]
     return {
         "epochs": run.epochs,
         "batch_size": batch_size,
@@ -240,8 +238,8 @@ def plan_of(
         "normalization": run.model.normalization,
         "dtype": str(run.model.dtype),
         "loss": _options(loss),
-        "optimizer": {name: value for name, value in _options(run.optimizer).items() if name != "steps"},
-        "schedule": rates,
+        "optimizer": {"class": type(run.optimizer).__name__, **run.optimizer.config()},
+        "schedule": schedule.config(),
         "ema": run.ema and {"decay": run.ema.decay, "warmup": run.ema.warmup},
         "augment": augment and asdict(augment),
     }

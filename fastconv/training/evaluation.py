@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastconv import blocks
 from fastconv.blocks import Blocks
@@ -20,17 +21,26 @@ def evaluate(
 
     Another ``loss`` takes the cross-entropy's place.
     """
+    return evaluate_and_predict(model, x, y, batch_size, loss)[0]
+
+
+def evaluate_and_predict(
+    model: Sequential, x: np.ndarray, y: np.ndarray, batch_size: int = BATCH, loss: Loss | None = None
+) -> tuple[dict[str, float], NDArray[np.int64]]:
+    """Return what ``evaluate`` and ``model.predict`` do, from one pass over the images."""
     x = model.check_images("evaluate", x)
     if x.shape[0] == 0:
         raise ValueError(f"evaluate: expected at least one image, got x of shape {x.shape}")
     if not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f"evaluate: expected batch_size of at least 1, got {batch_size!r}")
     loss = CrossEntropyLoss() if loss is None else loss
-    target = loss.check_target(y, model.output_shape(x.shape))
-    measured = measure(model, loss, x, np.arange(x.shape[0]), target, batch_size)
+    shape = model.output_shape(x.shape)
+    target = loss.check_target(y, shape)
+    predicted = np.empty((shape[0], *shape[2:]), np.int64)
+    measured = measure(model, loss, x, np.arange(x.shape[0]), target, batch_size, predicted=predicted)
     assert measured is not None
     value, accuracy = measured
-    return {"loss": value, "accuracy": accuracy or 0.0}
+    return {"loss": value, "accuracy": accuracy or 0.0}, predicted
 
 
 def of_probabilities(p: np.ndarray, y: np.ndarray, loss: Loss | None = None) -> dict[str, float]:
@@ -65,10 +75,11 @@ def measure(
     target: np.ndarray,
     batch_size: int = BATCH,
     wanted: Callable[[], bool] = lambda: True,
+    predicted: NDArray[np.int64] | None = None,
 ) -> tuple[float, float | None] | None:
     """Return mean loss and accuracy on ``x[index]``, ``target[index]`` without checks; accuracy None without labels.
 
-    None if, after a batch, they are no longer ``wanted``.
+    None if, after a batch, they are no longer ``wanted``.  The most probable class of each is written to ``predicted``.
     """
     total, weight, hits = 0.0, 0.0, 0
     counted = True
@@ -77,6 +88,8 @@ def measure(
         part = index[start : start + batch_size]
         with model.lock:
             y = model.run_batch(x, part)
+            if predicted is not None:
+                predicted[start : start + part.shape[0]] = blocks.unpack(y).argmax(axis=1)
             if ends_in_softmax and isinstance(loss, CrossEntropyLoss):
                 y = _logarithm(y)
             result = loss.of_blocks(y, target[part])

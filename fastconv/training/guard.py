@@ -1,16 +1,15 @@
 """What stops training when a number is no longer finite: it finds the first one, and keeps the last good weights."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import numpy as np
 
+from fastconv import layerwise
 from fastconv.averaging import EMA
 from fastconv.blocks import pack_pixels
-from fastconv.layers import Layer
-from fastconv.layers.branches import Branches
 from fastconv.sequential import Sequential
 from fastconv.training.callbacks import Run
 from fastconv.training.errors import NotFiniteError, Statistics
@@ -130,7 +129,7 @@ def _first_of_batch(model: Sequential, batch: Batch) -> _Found:
         rows = np.flatnonzero(~np.isfinite(images.reshape(len(images), -1)).all(axis=1))
         where = f"image {int(batch.rows[rows[0]])}" + (f" and {len(rows) - 1} others" if len(rows) > 1 else "")
         return _Found("data", None, f"the data, {where}", images)
-    layers = list(_every(model, ""))
+    layers = [(f"{name} {type(layer).__name__}", layer) for name, layer in model.named_modules()]
     weights = [
         (name, f"{what} of layer {name}", parameter.value, parameter.grad)
         for name, layer in layers
@@ -152,38 +151,12 @@ def _first_of_batch(model: Sequential, batch: Batch) -> _Found:
         copy = deepcopy(model)
     for layer in copy.dropouts():
         layer.passes -= batch.training  # the masks that the batch had
-    found = _walk(copy, images, "", batch.training)
-    if isinstance(found, np.ndarray):
-        return _Found("loss", None, "the loss alone, of outputs that are", found)
-    return found
-
-
-def _walk(layer: Layer, x: np.ndarray, name: str, training: bool) -> "np.ndarray | _Found":
-    """Return a layer's output, or what inside it is not finite."""
-    if isinstance(layer, Sequential):
-        for number, child in enumerate(layer):
-            found = _walk(child, x, f"{name}.{number}" if name else str(number), training)
-            if isinstance(found, _Found):
-                return found
-            x = found
-        return x
-    if isinstance(layer, Branches):
-        for number, child in enumerate(layer.children()):
-            found = _walk(child, x, f"{name}.{number}", training)
-            if isinstance(found, _Found):
-                return found
-    y = layer.forward(x, training)
-    if _is_finite(y):
-        return y
-    shown = f"{name} {type(layer).__name__}"
-    return _Found("activations", shown, f"what layer {shown} gives", y)
-
-
-def _every(layer: Layer, name: str) -> Iterator[tuple[str, Layer]]:
-    """Yield ('0.1 Conv2d', layer) for a layer and all inside it, in their order."""
-    yield f"{name} {type(layer).__name__}", layer
-    for number, child in enumerate(layer.children()):
-        yield from _every(child, f"{name}.{number}" if name else str(number))
+    y = images
+    for name, layer, _, y in layerwise.values(copy, images, batch.training):
+        if not _is_finite(y):
+            shown = f"{name} {type(layer).__name__}"
+            return _Found("activations", shown, f"what layer {shown} gives", y)
+    return _Found("loss", None, "the loss alone, of outputs that are", y)
 
 
 def _is_finite(array: np.ndarray) -> bool:

@@ -21,10 +21,6 @@ class Record(TypedDict):
     images_per_s: float
 
 
-MONITORS = ("val_acc", "val_loss", "train_acc", "train_loss")
-"""The figures of a record that say which of two epochs is better."""
-
-
 class History(list[Record]):
     """The records of all epochs, in order.
 

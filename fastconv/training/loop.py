@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from os import PathLike
-from time import perf_counter
 
 import numpy as np
 
@@ -10,19 +9,17 @@ from fastconv import optim, schedules
 from fastconv.augment import Augment, Augmentation, chosen
 from fastconv.augment.options import check_pixels
 from fastconv.averaging import EMA
-from fastconv.data import permutation
 from fastconv.losses import Loss
 from fastconv.optim import Optimizer
-from fastconv.schedules import ReduceOnPlateau, Schedule
+from fastconv.schedules import Schedule
 from fastconv.sequential import Sequential
 from fastconv.training.callbacks import Callback, Run
 from fastconv.training.checkpoint import Checkpoint, Keeper, Totals, plan_of
 from fastconv.training.checks import check_options, checked_data, checked_loss
-from fastconv.training.evaluation import measure
-from fastconv.training.guard import Batch, Guard
+from fastconv.training.epoch import Epoch
+from fastconv.training.guard import Guard
 from fastconv.training.history import History, Record
 from fastconv.training.room_for import check_room
-from fastconv.training.step import checked_step
 
 
 def fit(
@@ -109,33 +106,30 @@ def fit(
     check_options(epochs, batch_size, seed)
     loss = checked_loss(loss, model)
     optimizer = optim.by_name(optimizer) if isinstance(optimizer, str) else optimizer
-    schedule = schedules.by_name(schedule) if isinstance(schedule, str) else schedule
+    rates = schedules.followed(schedule)
     options = chosen("fit", augment)
     drawn_by = seed if split_seed is None else split_seed
     given = checked_data(model, loss, x, y, validation_split, validation_data, drawn_by, stratify)
     train, held_out = given.train, given.held_out
     augmentation = options and Augmentation(options, check_pixels("fit", given.x).shape[1:], train, seed)
+    n, measured = len(train), 0 if held_out is None else len(held_out)
+    check_room("fit", model, given.x.shape[1:], n, measured, batch_size, optimizer, ema, model.is_planned)
 
-    n = train.shape[0]
-    measured_images = 0 if held_out is None else held_out.shape[0]
-    check_room("fit", model, given.x.shape[1:], n, measured_images, batch_size, optimizer, ema, model.is_planned)
-    batches = -(-n // batch_size)
-    run = Run(model, optimizer, epochs, batches, n, validated=held_out is not None, ema=ema)
+    run = Run(model, optimizer, epochs, -(-n // batch_size), n, validated=held_out is not None, ema=ema)
     watchers = [*callbacks, *([_Lines()] if verbose else [])]
-    if isinstance(schedule, ReduceOnPlateau):
-        schedule.check(run.validated)
+    rates.check(run.validated)
     model.reseed_dropout(seed)
     keeper, totals = None, None
     if checkpoint is not None:
-        checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
         validation = (None, None) if validation_data is None else (given.x_val, given.target_val)
         arrays = (given.x, given.target, train, held_out, *validation)
-        plan = plan_of(run, loss, schedule, options, seed, batch_size, arrays)
-        keeper = Keeper(checkpoint, plan, run, schedule, watchers)
+        plan = plan_of(run, loss, rates, options, seed, batch_size, arrays)
+        kept = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
+        keeper = Keeper(kept, plan, run, rates, watchers)
         totals = keeper.begin(resume)
     if ema is not None:
         ema.begin(model)
-    guard = Guard(run)
+    epoch = Epoch(run, loss, rates, given, batch_size, seed, augmentation, watchers, keeper, Guard(run))
     for watcher in watchers:
         watcher.on_train_begin(run)
 
@@ -143,57 +137,13 @@ def fit(
         run.epoch += 1
         if totals is None:
             totals, run.batch = Totals(), 0
-        guard.remember()
-        for watcher in watchers:
-            watcher.on_epoch_begin(run)
-        order = train[permutation(n, seed, run.epoch)]
-        packing = augmentation and augmentation.of_epoch(run.epoch)
-        batch, rate = Batch(given.x, order[:batch_size], packing), optimizer.lr * totals.factor
-        began = perf_counter() - totals.seconds
-        for start in range(run.batch * batch_size, n, batch_size):
-            index = order[start : start + batch_size]
-            run.progress = ((run.epoch - 1) * batches + run.batch) / (epochs * batches)
-            for watcher in watchers:
-                watcher.on_batch_begin(run)
-            totals.factor = schedule(run.progress)
-            batch, rate = Batch(given.x, index, packing), optimizer.lr * totals.factor
-            _train_on(batch, run, loss, given.target, totals, guard)
-            for watcher in watchers:
-                watcher.on_batch_end(run)
-            totals.seconds = perf_counter() - began
-            if run.stop or run.finish:
-                break
-            if keeper is not None and run.batch < batches and keeper.is_due(epoch_ended=False):
-                guard.check(batch, rate)
-                keeper.write(totals)
-        guard.check(batch, rate)
-        if run.stop and (run.batch < batches or held_out is not None):
+        rate = epoch.train(totals)
+        if run.stop and (run.batch < run.batches or held_out is not None):
             break
-        with guard.measuring(ema):
-            measured = (None, None)
-            if held_out is not None:
-                measured = measure(model, loss, given.x_val, held_out, given.target_val, wanted=lambda: not run.stop)
-            if measured is None:
-                break
-            if measured[0] is not None and not np.isfinite(measured[0]) and held_out is not None:
-                what = f"the validation loss is {measured[0]} after"
-                guard.stop(what, run.batch, Batch(given.x_val, held_out, training=False), rate)
-            run.seconds += totals.seconds
-            record = Record(
-                epoch=run.epoch,
-                time=run.seconds,
-                train_loss=totals.loss / totals.weight,
-                train_acc=totals.hits / totals.seen if totals.counted else None,
-                val_loss=measured[0],
-                val_acc=measured[1],
-                lr=optimizer.lr * totals.factor,
-                images_per_s=totals.seen / totals.seconds,
-            )
-            run.history.append(record)
-            for watcher in watchers:
-                watcher.on_epoch_end(run, record)
-        if isinstance(schedule, ReduceOnPlateau):
-            schedule.after_epoch(record)
+        record = epoch.measure(totals, rate)
+        if record is None:
+            break
+        rates.after_epoch(record)
         totals = None
         if keeper is not None and run.epoch < epochs and not run.stop and keeper.is_due(epoch_ended=True):
             keeper.write(totals)
@@ -204,28 +154,6 @@ def fit(
     for watcher in watchers:
         watcher.on_train_end(run)
     return run.history
-
-
-def _train_on(batch: Batch, run: Run, loss: Loss, target: np.ndarray, totals: Totals, guard: Guard) -> None:
-    """Take one step, and add what came of it to ``run`` and ``totals``."""
-    model, optimizer, factor = run.model, run.optimizer, totals.factor
-    x, index, packing, _ = batch
-    wanted = target[index]
-    if packing and packing.mixes:
-        shape = model.output_shape((index.shape[0], *x.shape[1:]))
-        wanted = loss.check_target(packing.targets(target, index, shape[1], model.dtype), shape)
-    result = checked_step(model, loss, optimizer, x, index, wanted, factor, packing)
-    for what, number in (("loss", result.value), ("gradients' norm", optimizer.norm)):
-        if not np.isfinite(number):
-            guard.stop(f"the {what} is {number} in", run.batch + 1, batch, optimizer.lr * factor)
-    if run.ema is not None:
-        run.ema.update()
-    run.batch += 1
-    run.loss = result.value
-    counts = index.shape[0] if result.weight is None else result.weight
-    totals.loss, totals.weight = totals.loss + result.value * counts, totals.weight + counts
-    totals.seen, totals.counted = totals.seen + index.shape[0], result.hits is not None
-    totals.hits += result.hits or 0
 
 
 class _Lines(Callback):

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from fastconv.sequential import Normalization
+from fastconv.normalization import Normalization
 
 _CHUNK = 1024
 
