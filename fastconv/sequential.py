@@ -258,7 +258,7 @@ class Sequential(Layer):
         if work.adds:
             work.steps[-1][1].addend = work.addend
         for layer, inner in work.steps if training else work.evaluation:
-            x = layer.forward_blocks(x, inner, training)
+            x = inner.cleared(layer.forward_blocks(x, inner, training), inner.left)
         return x
 
     def backward_blocks(self, dy: Blocks, work: Workspace, need_dx: bool) -> Blocks | None:
@@ -268,7 +268,7 @@ class Sequential(Layer):
             layer, inner = work.steps[number]
             if gradient is None:
                 raise TypeError(f"layer {number + 1} returned None although its input's gradient was asked for")
-            gradient = layer.backward_blocks(gradient, inner, need_dx or number > 0)
+            gradient = inner.cleared(layer.backward_blocks(gradient, inner, need_dx or number > 0), inner.came)
         work.sum_shares()
         return gradient
 
