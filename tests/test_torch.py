@@ -127,6 +127,8 @@ def test_avg_pool2d(case, ceil_mode, count_include_pad, dtype, rng):
         ("GroupNorm", (2, 6), (33, 6)),
         ("LayerNorm", ((3, 2, 4),), (15, 3, 2, 4)),
         ("LayerNorm", (7,), (18, 7)),
+        ("GroupNorm", (2, 4), (17, 4, 5)),
+        ("LayerNorm", ((3, 5),), (17, 3, 5)),
     ],
 )
 def test_group_and_layer_norm(name, arguments, shape, dtype, rng):
@@ -147,7 +149,9 @@ def test_group_and_layer_norm(name, arguments, shape, dtype, rng):
 
 
 @each_float
-@pytest.mark.parametrize("shape", [(2, 3, 1, 1), (1, 2, 5, 3), (17, 2, 4, 1), (33, 1, 3, 2), (19, 5)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(2, 3, 1, 1), (1, 2, 5, 3), (17, 2, 4, 1), (33, 1, 3, 2), (19, 5), (17, 3, 4)], ids=str
+)
 @pytest.mark.parametrize("options", [{}, {"momentum": None, "eps": 0.1}, {"affine": False}], ids=str)
 def test_batch_norm(shape, options, dtype, rng):
     kind = "BatchNorm2d" if len(shape) == 4 else "BatchNorm1d"
