@@ -225,6 +225,18 @@ def test_schedules_have_their_shapes():
     [
         (lambda: fc.schedules.exponential(0), "exponential: expected final above 0 and at most 1, got 0"),
         (lambda: fc.schedules.cosine(warmup=1), "cosine: expected warmup of at least 0 and below 1, got 1"),
+        (lambda: fc.schedules.cosine(warmup=None), "cosine: expected warmup of at least 0 and below 1, got None"),
+        (lambda: fc.schedules.cosine(final=-0.1), r"cosine: expected final from 0 to 1, got -0\.1"),
+        (lambda: fc.schedules.cosine(start="0"), "cosine: expected start from 0 to 1, got '0'"),
+        (lambda: fc.schedules.one_cycle(1), "one_cycle: expected warmup between 0 and 1, got 1"),
+        (lambda: fc.schedules.one_cycle(start=2), "one_cycle: expected start from 0 to 1, got 2"),
+        (lambda: fc.schedules.one_cycle(final=np.nan), "one_cycle: expected final from 0 to 1, got nan"),
+        (lambda: fc.schedules.step(0.5), r"step: expected milestones as numbers between 0 and 1, got 0\.5"),
+        (lambda: fc.schedules.step((0.5, 1)), r"step: expected milestones as numbers between 0 and 1, got \(0\.5, 1\)"),
+        (lambda: fc.schedules.step(("a",)), r"step: expected milestones as numbers between 0 and 1, got \('a',\)"),
+        (lambda: fc.schedules.step(gamma=-0.1), r"step: expected gamma above 0, got -0\.1"),
+        (lambda: fc.schedules.step(gamma=np.inf), "step: expected gamma above 0, got inf"),
+        (lambda: fc.schedules.ReduceOnPlateau("1"), "ReduceOnPlateau: expected factor above 0 and below 1, got '1'"),
         (lambda: fc.schedules.ReduceOnPlateau(1), "ReduceOnPlateau: expected factor above 0 and below 1, got 1"),
         (lambda: fc.schedules.ReduceOnPlateau(patience=-1), "ReduceOnPlateau: expected patience of at least 0, got -1"),
         (
