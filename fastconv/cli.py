@@ -148,9 +148,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         help="change images at random, anew in each epoch: digits, fashion or cifar (default: no; without PRESET, what "
         "suits the images)",
     )
-    parser.add_argument(
-        "--size", type=_size, metavar="HxW", help="resize PNG and JPEG files (default: they must have one size)"
-    )
+    _add_size(parser)
     parser.add_argument(
         "--no-report", dest="report", action="store_false", help="draw no plots and no report.html after training"
     )
@@ -162,6 +160,12 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         default=SCHEDULE,
         metavar="NAME",
         help="of the learning rate: constant, step, exponential, cosine, one-cycle or plateau (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--warmup",
+        type=_fraction,
+        metavar="X",
+        help="fraction of training in which cosine or one-cycle rises first (default: 0 for cosine, 0.3 for one-cycle)",
     )
     parser.add_argument(
         "--weight-decay",
@@ -239,6 +243,7 @@ def _add_lr_find(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=_whole(0), default=0, metavar="N", help="what weights and order follow from (default: 0)"
     )
+    _add_size(parser)
     parser.add_argument("--plot", metavar="FILE", help="draw losses over rates into a .png, .svg or .pdf")
     _add_threads(parser)
 
@@ -318,9 +323,19 @@ def _add_warmup(parser: argparse.ArgumentParser) -> None:
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="RUN", help="a run's folder or a model.safetensors")
+    _add_layers(parser)
+
+
+def _add_layers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--layers",
+        metavar="MODULE:CLASS,...",
+        help="classes of layers of your own that the model holds; imports the module, from this folder too",
+    )
 
 
 def _add_input(parser: argparse.ArgumentParser) -> None:
+    _add_layers(parser)
     parser.add_argument(
         "--input", type=_image_shape, metavar="CxHxW", help="size of an image (default: the run's, else 1x28x28)"
     )
@@ -342,6 +357,12 @@ def _add_views_preset(parser: argparse.ArgumentParser) -> None:
         type=_preset,
         metavar="PRESET",
         help="what views undergo, in its milder form: digits, fashion or cifar (default: the run's)",
+    )
+
+
+def _add_size(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--size", type=_size, metavar="HxW", help="resize PNG and JPEG files (default: they must have one size)"
     )
 
 

@@ -168,10 +168,21 @@ _BY_NAME: dict[str, Callable[[], Schedule]] = {
     "plateau": ReduceOnPlateau,
 }
 NAMES = tuple(_BY_NAME)
+_RISING: dict[str, Callable[..., Schedule]] = {"cosine": cosine, "one-cycle": one_cycle}
 
 
-def by_name(name: str) -> Schedule:
-    """Return the schedule of that name with its defaults; raises ValueError with the names there are."""
+def by_name(name: str, warmup: float | None = None) -> Schedule:
+    """Return the schedule of that name with its defaults, but for the fraction of training in which it rises if given.
+
+    Raises
+    ------
+    ValueError
+        With the names there are, or those of schedules that rise.
+    """
     if name not in _BY_NAME:
         raise ValueError(f"schedule: expected one of {', '.join(NAMES)}, got {name!r}")
-    return _BY_NAME[name]()
+    if warmup is None:
+        return _BY_NAME[name]()
+    if name not in _RISING:
+        raise ValueError(f"schedule: expected one of {', '.join(_RISING)} with a warmup of {warmup}, got {name!r}")
+    return _RISING[name](warmup=warmup)

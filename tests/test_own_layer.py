@@ -1,10 +1,13 @@
 """The layers of docs/own_layers.md, one with an @njit kernel and one with a crew's, wherever a built-in one works."""
 
+import sys
+
 import numpy as np
 import pytest
 from own_layers import code, own_layers
 
 import fastconv as fc
+from fastconv import cli
 from fastconv.augment import Augment
 
 PLACES = {
@@ -85,6 +88,42 @@ def test_it_is_saved_summarised_and_loaded(net, own, data, tmp_path):
     assert repr(loaded) == repr(model)
     np.testing.assert_array_equal(loaded(data[0]), model(data[0]))
     assert own.__name__ in model.summary((1, 8, 8))
+
+
+def test_commands_are_told_where_it_is(tmp_path, monkeypatch, capsys, rng):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "mine_for_commands.py").write_text(code()[0])
+    model = fc.Sequential(own_layers().ChannelScale(1), fc.Flatten(), fc.Linear(36, 3))
+    fc.save(model, "m.safetensors")
+    images, labels = rng.integers(0, 256, (20, 1, 6, 6)).astype(np.uint8), np.arange(20) % 3
+    np.savez("x.npz", images=images, labels=labels)
+    layers = ["--layers", "mine_for_commands:SharedChannelScale,ChannelScale"]
+    assert cli.main(["evaluate", "m.safetensors", "x.npz"]) == 2
+    assert "'ChannelScale' is not known; pass load(..., layers=[ChannelScale]), or --layers" in capsys.readouterr().err
+    assert cli.main(["evaluate", "m.safetensors", "x.npz", *layers]) == 0
+    assert f"accuracy {model.evaluate(images, labels)['accuracy']:.4f} (" in capsys.readouterr().out
+    assert cli.main(["predict", "m.safetensors", "x.npz", *layers]) == 0
+    assert cli.main(["summary", "m.safetensors", "--input", "1x6x6", *layers]) == 0
+    assert "0 ChannelScale" in capsys.readouterr().out
+    assert cli.main(["gradcheck", "m.safetensors", "--input", "1x6x6", *layers]) == 0
+    assert "agree" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ("mine", "--layers: expected MODULE:CLASS[,CLASS...], such as mine:ChannelScale, got 'mine'"),
+        (":Conv2d", "--layers: expected MODULE:CLASS[,CLASS...], such as mine:ChannelScale, got ':Conv2d'"),
+        ("no_such_module:A", "--layers: no_such_module cannot be imported (No module named 'no_such_module')"),
+        ("fastconv:Conv2d,SGD", "--layers: expected SGD of fastconv to be a class of layers, got <class"),
+        ("fastconv:Cov2d", "--layers: expected Cov2d of fastconv to be a class of layers, got None"),
+    ],
+)
+def test_layers_that_are_none_are_named(named, message, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert cli.main(["summary", "lenet5", "--layers", named]) == 2
+    assert capsys.readouterr().err.startswith(f"fastconv: {message}")
 
 
 def test_it_predicts_alone_by_views_and_in_an_ensemble(net, data):

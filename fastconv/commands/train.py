@@ -13,7 +13,7 @@ from fastconv.averaging import EMA
 from fastconv.commands.common import CompilingNotice, quoted, say_accuracy, say_machine, use_threads
 from fastconv.commands.errors import UsageError
 from fastconv.commands.interrupts import Interrupted, Interrupts
-from fastconv.commands.labels import labels_of
+from fastconv.commands.labels import labels_of, load_labelled
 from fastconv.commands.machine import describe_machine
 from fastconv.commands.model_file import check_name, new_model
 from fastconv.commands.report import after_training
@@ -128,11 +128,16 @@ def _read(arguments: argparse.Namespace) -> Job:
     loss = CrossEntropyLoss(arguments.loss_smoothing)
     if arguments.tta > 1 and arguments.augment is None:
         raise UsageError(f"--tta {arguments.tta}: expected --augment with it, whose milder form the views undergo")
-    for option, given in (("--early-stop", arguments.early_stop), ("--schedule plateau", _is_plateau(arguments))):
+    measuring = {
+        "--early-stop": arguments.early_stop,
+        "--schedule plateau": arguments.schedule == "plateau",
+        "--stratify": arguments.stratify,
+    }
+    for option, given in measuring.items():
         if given and not arguments.val:
             raise UsageError(f"{option}: expected images to measure on, got --val 0; hold some out, such as --val 0.1")
     say_machine()
-    dataset = data.load(arguments.data, size=arguments.size)
+    dataset = load_labelled(arguments.data, arguments.size)
     labels = labels_of(dataset)
     _check_classes(dataset)
     model = new_model(arguments.model, dataset, arguments.seed)
@@ -182,11 +187,7 @@ def recipe_of(arguments: argparse.Namespace) -> tuple[Optimizer, Schedule, EMA |
     """Return what remembers its steps, and is thus made anew for each model."""
     how = arguments.lr, arguments.weight_decay, arguments.decay, arguments.clip
     ema = EMA(arguments.ema) if arguments.ema else None
-    return optim.by_name(arguments.optimizer, *how), schedules.by_name(arguments.schedule), ema
-
-
-def _is_plateau(arguments: argparse.Namespace) -> bool:
-    return arguments.schedule == "plateau"
+    return optim.by_name(arguments.optimizer, *how), schedules.by_name(arguments.schedule, arguments.warmup), ema
 
 
 def _preset_for(dataset: Dataset) -> str:

@@ -230,9 +230,10 @@ def folded(steps: list[tuple[Layer, Workspace]]) -> list[tuple[Any, Workspace]]:
     """Return the steps of an evaluation: those of training, with each normalisation behind a convolution folded."""
     out: list[tuple[Any, Workspace]] = []
     for layer, work in steps:
+        before: Any
         before, inner = out[-1] if out else (None, None)
-        kinds = type(before), type(layer)
-        if kinds in ((Conv2d, BatchNorm2d), (Conv1d, BatchNorm1d)) and layer.track_running_stats:
+        fits = (type(before), type(layer)) in ((Conv2d, BatchNorm2d), (Conv1d, BatchNorm1d))
+        if fits and isinstance(layer, _BatchNorm) and layer.track_running_stats and inner is not None:
             out[-1] = Folded(before, layer, inner, work.relu), work
         else:
             out.append((layer, work))
