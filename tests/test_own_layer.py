@@ -226,22 +226,19 @@ BEHIND = {
 @pytest.mark.parametrize("n", [1, 17, 32])
 @pytest.mark.parametrize("case", BEHIND.values(), ids=BEHIND.keys())
 def test_infinities_in_empty_lanes_reach_no_gradient(case, n, rng):
-    """The gradients of 17 images are those of 32 whose others have no upstream gradient."""
+    """Behind such a layer the gradients are those of its output alone, with zeros in lanes without an image."""
     layer, shape = case()
     x = rng.uniform(1, 2, (n, *shape))
     model = fc.Sequential(Inverse(), layer)
     dy = rng.standard_normal(model(x).shape)
     model.forward(x, training=True)
-    dx = model.backward(dy)
-    assert np.isfinite(dx).all()
-    alone = type(model)(layer)
-    inside = alone.forward(1 / x, training=True)
-    assert np.isfinite(inside).all()
-    expected = {parameter.name: parameter.grad.copy() for parameter in model.parameters()}
-    alone.backward(dy)
-    for parameter in alone.parameters():
+    assert np.isfinite(model.backward(dy)).all()
+    found = [parameter.grad.copy() for parameter in layer.parameters()]
+    layer.forward(1 / x, training=True)
+    layer.backward(dy)
+    for parameter, grad in zip(layer.parameters(), found, strict=True):
         assert np.isfinite(parameter.grad).all()
-        np.testing.assert_allclose(expected[parameter.name], parameter.grad, rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(grad, parameter.grad, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("before", [fc.Conv2d(2, 2, 1), fc.Conv2d(2, 2, 3, padding=1), fc.BatchNorm2d(2), fc.PReLU(2)])

@@ -26,7 +26,7 @@ class Tally:
 
 def covered() -> tuple[set[str], set[str]]:
     """Return the public functions, and the layers, that must have a record."""
-    found = {name for name in vars(layers) if isinstance(getattr(layers, name), type)}
+    found = {name for name in layers.__all__ if isinstance(getattr(layers, name), type)}
     return set(functional.__all__), found - {"Layer", "Parameter", "Workspace"}
 
 
