@@ -170,9 +170,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         help="change the images at random, differently in each epoch; PRESET is digits, fashion or cifar (default: no "
         "augmentation; without PRESET, the one that suits the images)",
     )
-    data.add_argument(
-        "--size", type=_size, metavar="HxW", help="resize PNG and JPEG files (default: all must have the same size)"
-    )
+    _add_size(data)
     run.add_argument(
         "--no-report", dest="report", action="store_false", help="do not draw plots and report.html after training"
     )
@@ -184,6 +182,12 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         default=SCHEDULE,
         metavar="NAME",
         help="learning-rate schedule: constant, step, exponential, cosine, one-cycle or plateau (default: %(default)s)",
+    )
+    optimisation.add_argument(
+        "--warmup",
+        type=_fraction,
+        metavar="X",
+        help="fraction of training in which cosine or one-cycle rises first (default: 0 for cosine, 0.3 for one-cycle)",
     )
     optimisation.add_argument(
         "--weight-decay",
@@ -269,6 +273,7 @@ def _add_lr_find(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=_whole(0), default=0, metavar="N", help="seed for weights and shuffling (default: 0)"
     )
+    _add_size(parser)
     parser.add_argument("--plot", metavar="FILE", help="plot loss against learning rate into a .png, .svg or .pdf file")
     _add_threads(parser)
 
@@ -352,9 +357,19 @@ def _add_warmup(parser: argparse.ArgumentParser) -> None:
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="RUN", help="a run's folder or a model.safetensors")
+    _add_layers(parser)
+
+
+def _add_layers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--layers",
+        metavar="MODULE:CLASS,...",
+        help="classes of layers of your own that the model holds; imports the module, from this folder too",
+    )
 
 
 def _add_input(parser: argparse.ArgumentParser) -> None:
+    _add_layers(parser)
     parser.add_argument(
         "--input", type=_image_shape, metavar="CxHxW", help="size of an image (default: the run's, else 1x28x28)"
     )
@@ -376,6 +391,12 @@ def _add_views_preset(parser: argparse.ArgumentParser) -> None:
         type=_preset,
         metavar="PRESET",
         help="how to augment the views, in a milder form: digits, fashion or cifar (default: the run's)",
+    )
+
+
+def _add_size(parser: _Options) -> None:
+    parser.add_argument(
+        "--size", type=_size, metavar="HxW", help="resize PNG and JPEG files (default: all must have the same size)"
     )
 
 

@@ -371,7 +371,7 @@ def batch_norm(
 
     Parameters
     ----------
-    x : float[N, C, H, W] or float[N, C]
+    x : float[N, C, H, W], float[N, C, L] or float[N, C]
     running_mean, running_var : float[C] or None
         Both, or neither for the batch's own.
     weight, bias : float[C] or None
@@ -388,8 +388,8 @@ def batch_norm(
         If the arrays do not belong together or do not hold real numbers.
     """
     (x,) = _together("batch_norm", x=x)
-    if x.ndim not in (2, 4):
-        raise ShapeError(f"batch_norm: expected x of shape (N, C, H, W) or (N, C), got {x.shape}")
+    if x.ndim not in (2, 3, 4):
+        raise ShapeError(f"batch_norm: expected x of shape (N, C, H, W), (N, C, L) or (N, C), got {x.shape}")
     if (running_mean is None) != (running_var is None):
         raise ValueError("batch_norm: expected running_mean and running_var, or neither, got one of them")
     make = BatchNorm2d if x.ndim == 4 else BatchNorm1d

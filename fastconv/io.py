@@ -56,7 +56,9 @@ def _build(description: Any, known: Mapping[str, type[Layer]]) -> Layer:
         return Sequential(*(_build(child, known) for child in arguments["layers"]))
     found = known.get(name, getattr(layers, name) if name in layers.__all__ else None)
     if found is None or not issubclass(found, Layer) or found is Layer:
-        raise ModelFileError(f"its layer {name!r} is not known; pass load(..., layers=[{name}])")
+        raise ModelFileError(
+            f"its layer {name!r} is not known; pass load(..., layers=[{name}]), or --layers MODULE:{name}"
+        )
     named = {key: _argument(value, known) for key, value in arguments.items()}
     positional = [part for key in list(named) if key.startswith("*") for part in named.pop(key)]
     return found(*positional, **named)

@@ -144,7 +144,8 @@ class CrossEntropyLoss(Loss):
     """
 
     def __init__(self, label_smoothing: float = 0.0, weight: Sequence[float] | np.ndarray | None = None) -> None:
-        if not 0 <= label_smoothing < 1:
+        is_number = isinstance(label_smoothing, int | float) and not isinstance(label_smoothing, bool)
+        if not is_number or not 0 <= label_smoothing < 1:
             raise ValueError(
                 f"CrossEntropyLoss: expected label_smoothing of at least 0 and below 1, got {label_smoothing!r}"
             )

@@ -19,6 +19,13 @@ def _check(operation: str, name: str, value: float, below: float = np.inf) -> fl
     return float(value)
 
 
+def _check_betas(operation: str, betas: object) -> tuple[float, float]:
+    if not isinstance(betas, tuple | list) or len(betas) != 2:
+        raise TypeError(f"{operation}: expected betas as two numbers, got {betas!r}")
+    first, second = betas
+    return _check(operation, "betas[0]", first, below=1), _check(operation, "betas[1]", second, below=1)
+
+
 Decay = Literal["all", "weights"]
 _Arrays = list[tuple[Parameter, np.ndarray, np.ndarray]]
 
@@ -254,8 +261,8 @@ class Adam(Optimizer):
 
     Raises
     ------
-    ValueError
-        If a number is outside its range.
+    TypeError, ValueError
+        If betas are no two numbers, or a number is outside its range.
     """
 
     slots = 2
@@ -273,7 +280,7 @@ class Adam(Optimizer):
     ) -> None:
         super().__init__(lr, weight_decay, decay=decay, clip_norm=clip_norm)
         name = type(self).__name__
-        self.betas = _check(name, "betas[0]", betas[0], below=1), _check(name, "betas[1]", betas[1], below=1)
+        self.betas = _check_betas(name, betas)
         self.eps = _check(name, "eps", eps)
 
     def config(self) -> dict[str, Any]:
@@ -397,8 +404,8 @@ class Lion(Optimizer):
 
     Raises
     ------
-    ValueError
-        If a number is outside its range.
+    TypeError, ValueError
+        If betas are no two numbers, or a number is outside its range.
     """
 
     slots = 1
@@ -413,7 +420,7 @@ class Lion(Optimizer):
         clip_norm: float | None = None,
     ) -> None:
         super().__init__(lr, weight_decay, decay=decay, clip_norm=clip_norm)
-        self.betas = _check("Lion", "betas[0]", betas[0], below=1), _check("Lion", "betas[1]", betas[1], below=1)
+        self.betas = _check_betas("Lion", betas)
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

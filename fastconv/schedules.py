@@ -5,13 +5,29 @@ A schedule is any function of ``progress``, from 0 at the first batch to 1 behin
 """
 
 from collections.abc import Callable, Mapping
-from math import cos, inf, pi
+from math import cos, inf, isfinite, pi
+from numbers import Real
 from typing import Any
 
 Schedule = Callable[[float], float]
 
 MONITORS = ("val_acc", "val_loss", "train_acc", "train_loss")
 """The figures of an epoch's record that say which of two epochs is better."""
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
+
+
+def _check(operation: str, name: str, value: float, expected: str, is_right: Callable[[float], bool]) -> None:
+    """Raise ValueError if a value is no finite number, or not as expected."""
+    if not (_is_number(value) and is_right(value)):
+        raise ValueError(f"{operation}: expected {name} {expected}, got {value!r}")
+
+
+def _check_factors(operation: str, **factors: float) -> None:
+    for name, factor in factors.items():
+        _check(operation, name, factor, "from 0 to 1", lambda value: 0 <= value <= 1)
 
 
 def constant() -> Schedule:
@@ -21,15 +37,15 @@ def constant() -> Schedule:
 
 def step(milestones: tuple[float, ...] = (0.5, 0.75), gamma: float = 0.1) -> Schedule:
     """Multiply the rate by ``gamma`` at each of the ``milestones``, which are fractions of training."""
-    if not all(0 < m < 1 for m in milestones):
-        raise ValueError(f"step: expected milestones between 0 and 1, got {milestones}")
+    if not isinstance(milestones, tuple | list) or not all(_is_number(m) and 0 < m < 1 for m in milestones):
+        raise ValueError(f"step: expected milestones as numbers between 0 and 1, got {milestones!r}")
+    _check("step", "gamma", gamma, "above 0", lambda value: value > 0)
     return lambda progress: gamma ** sum(progress >= m for m in milestones)
 
 
 def exponential(final: float = 0.01) -> Schedule:
     """Fall from 1 to ``final``, by the same factor in equal times: PyTorch's gamma is its root of epochs."""
-    if not 0 < final <= 1:
-        raise ValueError(f"exponential: expected final above 0 and at most 1, got {final}")
+    _check("exponential", "final", final, "above 0 and at most 1", lambda value: 0 < value <= 1)
     return lambda progress: final**progress
 
 
@@ -39,8 +55,8 @@ def cosine(final: float = 0.0, warmup: float = 0.0, start: float = 0.01) -> Sche
     In the first ``warmup`` of training the factor rises from ``start`` to 1 along a line (Goyal et al. 2017,
     arXiv:1706.02677).
     """
-    if not 0 <= warmup < 1:
-        raise ValueError(f"cosine: expected warmup of at least 0 and below 1, got {warmup}")
+    _check("cosine", "warmup", warmup, "of at least 0 and below 1", lambda value: 0 <= value < 1)
+    _check_factors("cosine", start=start, final=final)
 
     def factor(progress: float) -> float:
         if progress < warmup:
@@ -55,8 +71,8 @@ def one_cycle(warmup: float = 0.3, start: float = 0.04, final: float = 1e-4) -> 
 
     Source: Smith & Topin 2018, arXiv:1708.07120.
     """
-    if not 0 < warmup < 1:
-        raise ValueError(f"one_cycle: expected warmup between 0 and 1, got {warmup}")
+    _check("one_cycle", "warmup", warmup, "between 0 and 1", lambda value: 0 < value < 1)
+    _check_factors("one_cycle", start=start, final=final)
 
     def factor(progress: float) -> float:
         if progress < warmup:
@@ -133,11 +149,9 @@ class ReduceOnPlateau(Followed):
         min_lr: float = 0.0,
         monitor: str = "val_loss",
     ) -> None:
-        if not 0 < factor < 1:
-            raise ValueError(f"ReduceOnPlateau: expected factor above 0 and below 1, got {factor!r}")
+        _check("ReduceOnPlateau", "factor", factor, "above 0 and below 1", lambda value: 0 < value < 1)
         for name, number in (("patience", patience), ("threshold", threshold), ("min_lr", min_lr)):
-            if not number >= 0:
-                raise ValueError(f"ReduceOnPlateau: expected {name} of at least 0, got {number!r}")
+            _check("ReduceOnPlateau", name, number, "of at least 0", lambda value: value >= 0)
         if monitor not in MONITORS:
             raise ValueError(f"ReduceOnPlateau: expected monitor to be one of {', '.join(MONITORS)}, got {monitor!r}")
         self.factor, self.patience, self.threshold = factor, patience, threshold
@@ -195,13 +209,24 @@ _BY_NAME: dict[str, Callable[[], Schedule]] = {
     "plateau": ReduceOnPlateau,
 }
 NAMES = tuple(_BY_NAME)
+_RISING: dict[str, Callable[..., Schedule]] = {"cosine": cosine, "one-cycle": one_cycle}
 
 
-def by_name(name: str) -> Schedule:
-    """Return the schedule of that name with its defaults; raises ValueError with the names there are."""
+def by_name(name: str, warmup: float | None = None) -> Schedule:
+    """Return the schedule of that name with its defaults, but for the fraction of training in which it rises if given.
+
+    Raises
+    ------
+    ValueError
+        With the names there are, or those of schedules that rise.
+    """
     if name not in _BY_NAME:
         raise ValueError(f"schedule: expected one of {', '.join(NAMES)}, got {name!r}")
-    return _BY_NAME[name]()
+    if warmup is None:
+        return _BY_NAME[name]()
+    if name not in _RISING:
+        raise ValueError(f"schedule: expected one of {', '.join(_RISING)} with a warmup of {warmup}, got {name!r}")
+    return _RISING[name](warmup=warmup)
 
 
 def followed(schedule: Schedule | str) -> Followed:

@@ -177,7 +177,7 @@ class Sequential(Layer):
         if work.adds:
             work.steps[-1][1].addend = work.addend
         for layer, inner in work.steps if training else work.evaluation:
-            x = layer.forward_blocks(x, inner, training)
+            x = inner.cleared(layer.forward_blocks(x, inner, training), inner.left)
         return x
 
     def backward_blocks(self, dy: Blocks, work: Workspace, need_dx: bool) -> Blocks | None:
@@ -185,7 +185,8 @@ class Sequential(Layer):
         gradient: Blocks | None = dy
         for number in range(len(work.steps) - 1, -1, -1):
             layer, inner = work.steps[number]
-            gradient = layer.backward_blocks(_asked_for(gradient, number + 1), inner, need_dx or number > 0)
+            asked = _asked_for(gradient, number + 1)
+            gradient = inner.cleared(layer.backward_blocks(asked, inner, need_dx or number > 0), inner.came)
         work.sum_shares()
         return gradient
 

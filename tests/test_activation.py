@@ -69,18 +69,6 @@ def test_a_single_number_is_refused(name):
 
 # -------------------------------------------------------------------------------------------------------- dropout
 
-_64_BITS = 2**64 - 1
-
-
-def random_bits(key, number):
-    """SplitMix64's finaliser, twice, in Python's integers."""
-    z = (key + number * 0x9E3779B97F4A7C15) & _64_BITS
-    for _ in range(2):
-        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _64_BITS
-        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _64_BITS
-        z ^= z >> 31
-    return z
-
 
 @each_float
 @pytest.mark.parametrize(("n", "features", "p"), [(1, 3, 0.5), (17, 5, 0.2), (33, 2, 0.9)])
@@ -91,8 +79,8 @@ def test_dropout_follows_its_random_bits(n, features, p, dtype, rng):
     layer.forward(x, training=True)
     comp = layer.forward(x, training=True)
     key = int(np.random.SeedSequence((7, 1)).generate_state(1, np.uint64)[0])
-    bits = [[random_bits(key, i * features + s) for s in range(features)] for i in range(n)]
-    keep = np.array([[b >= int(p * 2**64) for b in row] for row in bits])
+    keep = reference.dropout(np.ones(x.shape), key, p) != 0
+    np.testing.assert_allclose(comp, reference.dropout(x, key, p), rtol=1e-6)
     np.testing.assert_array_equal(comp, np.where(keep, x * dtype(1 / (1 - p)), dtype(0)))
     dy = rng.standard_normal(x.shape).astype(dtype)
     np.testing.assert_array_equal(layer.backward(dy), np.where(keep, dy * dtype(1 / (1 - p)), dtype(0)))
@@ -151,7 +139,7 @@ def test_hash_is_a_pure_function_of_key_and_number():
     keys = [0, 1, 2**63, 2**64 - 1]
     with np.errstate(over="ignore"):
         comp = [int(hashed(np.uint64(key), np.uint64(number))) for key in keys for number in (0, 1, 2**40)]
-    assert comp == [random_bits(key, number) for key in keys for number in (0, 1, 2**40)]
+    assert comp == [reference.random_bits(key, number) for key in keys for number in (0, 1, 2**40)]
 
 
 @each_float
@@ -163,8 +151,8 @@ def test_dropout2d_drops_channels_by_its_random_bits(n, channels, p, dtype, rng)
     layer.forward(x, training=True)
     comp = layer.forward(x, training=True)
     key = int(np.random.SeedSequence((7, 1)).generate_state(1, np.uint64)[0])
-    keep = np.array([[random_bits(key, i * channels + c) >= int(p * 2**64) for c in range(channels)] for i in range(n)])
-    keep = keep[:, :, None, None]
+    keep = reference.dropout(np.ones(x.shape), key, p, of_channels=True) != 0
+    np.testing.assert_allclose(comp, reference.dropout(x, key, p, of_channels=True), rtol=1e-6)
     np.testing.assert_array_equal(comp, np.where(keep, x * dtype(1 / (1 - p)), dtype(0)))
     np.testing.assert_array_equal(layer.backward(dy), np.where(keep, dy * dtype(1 / (1 - p)), dtype(0)))
     np.testing.assert_array_equal(layer.forward(x), x)

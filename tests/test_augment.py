@@ -293,6 +293,24 @@ def test_targets_are_mixed_as_the_images_are():
     np.testing.assert_array_equal(pack.targets(labels, some, 7, np.float32), ref[some].astype(np.float32))
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (4,), (2, 3, 1)])
+def test_targets_that_are_no_labels_are_mixed_as_they_are(shape, rng):
+    pack, index = packing(Augment(mixup=1.0), drawn(50, (1, 2, 2))), np.array([31, 2, 7])
+    table, partner = pack.draw(index)
+    share = table[:3, kernels.SHARE]
+    target = rng.standard_normal((50, *shape))
+    ref = [a * target[i] + (1 - a) * target[j] for a, i, j in zip(share, index, partner, strict=True)]
+    mixed = pack.targets(target, index, 7, np.float64)
+    np.testing.assert_allclose(mixed, ref, rtol=1e-14)
+    assert mixed.shape == (3, *shape)
+
+
+def test_several_whole_numbers_an_image_are_not_mixed():
+    pack = packing(Augment(mixup=1.0), drawn(5, (1, 2, 2)))
+    with pytest.raises(TypeError, match=r"Augment: expected labels, .* or floats to mix, got int64 of shape \(5, 2\)"):
+        pack.targets(np.zeros((5, 2), np.int64), np.arange(5), 7, np.float32)
+
+
 @pytest.mark.parametrize("alpha", [0.1, 1.0, 4.0])
 def test_shares_are_drawn_from_the_beta_distribution(alpha):
     images = np.zeros((300 if INTERPRETED else 4000, 1, 1, 1), np.uint8)
@@ -377,6 +395,27 @@ def test_fit_mixes_targets():
         ref = pack.targets(labels, order, 3, np.float32)
         np.testing.assert_array_equal(np.concatenate(given[3 * epoch - 3 : 3 * epoch]), ref, strict=True)
     assert given[0].sum(axis=1) == pytest.approx(1)
+
+
+def test_mixed_labels_and_their_probabilities_are_one_to_cross_entropy():
+    images, labels = drawn(60, (1, 5, 6)), np.arange(60) % 3
+    options = {"augment": Augment(mixup=0.5), "batch_size": 25, "loss": fc.CrossEntropyLoss(0.1)}
+    of_labels, _ = trained(images, labels, **options)
+    of_soft, _ = trained(images, np.eye(3, dtype=np.float32)[labels], **options)
+    np.testing.assert_allclose(of_labels, of_soft, rtol=1e-5, atol=1e-7)
+    unmixed, _ = trained(images, labels, **options | {"augment": None})
+    assert abs(of_labels - unmixed).max() > 0.01
+
+
+@pytest.mark.parametrize("loss", [fc.MSELoss(), fc.L1Loss(), fc.HuberLoss(), fc.BCEWithLogitsLoss()])
+def test_mixtures_train_by_the_other_losses_too(loss):
+    images, target = drawn(60, (1, 5, 6)), np.eye(3)[np.arange(60) % 3]
+    mixed, (first, last) = trained(
+        images, target, augment=Augment(mixup=0.5), loss=loss, validation_data=(images, target)
+    )
+    plain, _ = trained(images, target, augment=None, loss=loss)
+    assert last < first
+    assert (mixed != plain).any()
 
 
 def test_fit_refuses_what_cannot_be_augmented():

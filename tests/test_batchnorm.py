@@ -24,6 +24,8 @@ SHAPES = {
     "thirty-three": (33, 2, 1, 3),
     "features": (19, 5),
     "two rows of features": (2, 1),
+    "sequences": (17, 3, 5),
+    "sequences of one": (15, 2, 1),
 }
 
 
@@ -186,6 +188,27 @@ def test_evaluation_folds_what_stands_behind_a_convolution(n, bias, rng):
     assert len(work.steps) == 5
 
 
+@pytest.mark.parametrize("options", [{}, {"bias": False}, {"groups": 2}, {"padding_mode": "reflect"}], ids=str)
+@pytest.mark.parametrize("n", [1, 5, 33])
+def test_evaluation_folds_what_stands_behind_a_convolution_of_sequences(n, options, rng):
+    body = fc.Sequential(fc.Conv1d(4, 4, 3, padding=1), fc.BatchNorm1d(4))
+    model = fc.Sequential(
+        fc.Conv1d(2, 4, 3, padding=1, **options), fc.BatchNorm1d(4), fc.ReLU(), fc.Residual(body), fc.ReLU()
+    ).to(np.float64)
+    for name, array in model.named_state():
+        if array.dtype == np.float64:
+            array[...] = rng.uniform(0.5, 2, array.shape) if "running_var" in name else rng.standard_normal(array.shape)
+    x = rng.standard_normal((n, 2, 9))
+    first, norm, relu, *_ = model
+    inside = relu(norm(first(x)))
+    expected = np.maximum(0, body[1](body[0](inside)) + inside)
+    np.testing.assert_allclose(model(x), expected, rtol=1e-12, atol=1e-12)
+    work = Workspace(np.float64)
+    model.plan(x.shape, work)
+    assert [type(step).__name__ for step, _ in work.evaluation] == ["Folded", "Residual"]
+    assert "BatchNorm1d" in model.summary((2, 9))
+
+
 def test_folded_weights_follow_training(rng):
     model, x = small(rng), rng.standard_normal((4, 2, 9, 7))
     before = model(x)
@@ -216,6 +239,8 @@ def test_statistics_travel_with_the_model(tmp_path, rng):
         (lambda: fc.BatchNorm2d(0), fc.ShapeError, "expected num_features as a whole number of at least 1, got 0"),
         (lambda: fc.BatchNorm1d(2.0), fc.ShapeError, r"BatchNorm1d: expected num_features .* got 2\.0"),
         (lambda: fc.BatchNorm2d(3, eps=0), ValueError, "expected eps above 0, got 0"),
+        (lambda: fc.BatchNorm2d(3, momentum="x"), ValueError, "expected momentum from 0 to 1, or None, got 'x'"),
+        (lambda: fc.BatchNorm2d(3, momentum=True), ValueError, "expected momentum from 0 to 1, or None, got True"),
         (lambda: fc.BatchNorm2d(3, momentum=1.5), ValueError, r"expected momentum from 0 to 1, or None, got 1\.5"),
         (
             lambda: fc.BatchNorm2d(3)(np.zeros((2, 4, 5, 5))),
@@ -225,7 +250,7 @@ def test_statistics_travel_with_the_model(tmp_path, rng):
         (
             lambda: fc.BatchNorm1d(3)(np.zeros((2, 3, 5, 5))),
             fc.ShapeError,
-            r"BatchNorm1d: expected x of shape \(N, 3\), got \(2, 3, 5, 5\)",
+            r"BatchNorm1d: expected x of shape \(N, 3\) or \(N, 3, L\), got \(2, 3, 5, 5\)",
         ),
     ],
 )
@@ -248,7 +273,7 @@ def test_the_stateless_form(case, dtype, rng):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((np.zeros((2, 3, 4)),), r"expected x of shape \(N, C, H, W\) or \(N, C\), got \(2, 3, 4\)"),
+        ((np.zeros(3),), r"expected x of shape \(N, C, H, W\), \(N, C, L\) or \(N, C\), got \(3,\)"),
         ((np.zeros((2, 3)), np.zeros(3)), "expected running_mean and running_var, or neither, got one of them"),
         ((np.zeros((2, 3)), np.zeros(3), np.ones(2)), r"expected running_var of shape \(3,\), got \(2,\)"),
         ((np.zeros((2, 3)), None, None, np.ones(4)), r"expected weight of shape \(3,\), got \(4,\)"),

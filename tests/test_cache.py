@@ -79,27 +79,41 @@ print(Count.compiled)
     assert 0 < int(compiled_again) < int(compiled)
 
 
+def with_a_kernel_file(tmp_path, name, text):
+    """Return the import path of a copy that has one more file of kernels: those of other packages are not cached."""
+    kernels = shutil.copytree(ROOT / "kernels", tmp_path / "kernels")
+    (kernels / "fastconv_kernels" / name).write_text(dedent(text))
+    return ROOT, kernels
+
+
 def test_composed_kernels_are_found_by_the_next_process(tmp_path):
+    path = with_a_kernel_file(
+        tmp_path,
+        "composed.py",
+        """
+        from fastconv_kernels.runtime import kernel
+
+        def make(step, n):
+            @kernel(parallel=False)
+            def twice(x):
+                for _ in range(n):
+                    step(x)
+            return twice
+
+        @kernel(parallel=False)
+        def add_one(x):
+            x += 1
+
+        @kernel(parallel=False)
+        def add_two(x):
+            x += 2
+        """,
+    )
     code = (
         COMPILED
         + """
-from fastconv_kernels.runtime import kernel
+from fastconv_kernels.composed import add_one, add_two, make
 import numpy as np
-
-def make(step, n):
-    @kernel(parallel=False)
-    def twice(x):
-        for _ in range(n):
-            step(x)
-    return twice
-
-@kernel(parallel=False)
-def add_one(x):
-    x += 1
-
-@kernel(parallel=False)
-def add_two(x):
-    x += 2
 
 for step, n in ((add_one, 2), (add_two, 2), (add_one, 3)):
     x = np.zeros(1)
@@ -108,8 +122,9 @@ for step, n in ((add_one, 2), (add_two, 2), (add_one, 3)):
 print(Count.compiled)
 """
     )
-    first = succeed(code, FASTCONV_CACHE_DIR=tmp_path).split()
-    again = succeed(code, FASTCONV_CACHE_DIR=tmp_path).split()
+    cache = tmp_path / "cache"
+    first = succeed(code, path=path, FASTCONV_CACHE_DIR=cache).split()
+    again = succeed(code, path=path, FASTCONV_CACHE_DIR=cache).split()
     assert first[:3] == again[:3] == ["2", "4", "3"]
     assert int(first[3]) > 0
     assert again[3] == "0"
@@ -243,6 +258,37 @@ def test_a_changed_helper_in_another_file_is_seen_by_the_next_process(tmp_path):
     assert succeed(code, path=path, FASTCONV_CACHE_DIR=folder) == "-3"
 
 
+def test_an_edited_kernel_of_a_user_is_never_the_old_one(tmp_path):
+    """Nor is a helper of another file: whatever it says now is what runs."""
+    (tmp_path / "mine.py").write_text(
+        dedent("""
+        from helper import factor
+        from fastconv_kernels.crew import prange
+        from fastconv_kernels.runtime import kernel
+
+        @kernel()
+        def scale(crew, x):
+            for i in prange(crew, x.shape[0]):
+                x[i] *= factor()
+        """)
+    )
+    code = f"""
+    import sys
+    sys.path.insert(0, {str(tmp_path)!r})
+    sys.dont_write_bytecode = True
+    import numpy as np
+    from mine import scale
+    x = np.ones(2)
+    scale(x)
+    print(*x)
+    """
+    for factor in (2, 3):
+        helper = f"from numba import njit\n@njit\ndef factor():\n    return {factor}\n"
+        (tmp_path / "helper.py").write_text(helper)
+        assert succeed(code, FASTCONV_CACHE_DIR=tmp_path / "cache") == f"{factor}.0 {factor}.0"
+    assert not list((tmp_path / "cache").rglob("*.kernel"))
+
+
 def test_no_home_and_no_place_to_write_means_no_cache_and_one_warning(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
@@ -319,8 +365,10 @@ def test_another_compilers_flags_have_another_folder(tmp_path):
 
 def test_kernels_of_one_maker_are_told_apart_when_each_was_compiled_by_another_process(tmp_path):
     """In each process they are the first to be compiled, so that Numba's own names for them are the same."""
-    (tmp_path / "makers.py").write_text(
-        dedent("""
+    path = with_a_kernel_file(
+        tmp_path,
+        "makers.py",
+        """
         from fastconv_kernels.crew import prange
         from fastconv_kernels.runtime import kernel
 
@@ -335,19 +383,17 @@ def test_kernels_of_one_maker_are_told_apart_when_each_was_compiled_by_another_p
                     x[i] = raised(x[i])
 
             return add
-        """)
+        """,
     )
-    code = f"""
-    import sys
-    sys.path.insert(0, {str(tmp_path)!r})
+    code = """
     import numpy as np
-    from makers import make
+    from fastconv_kernels.makers import make
     for k in NUMBERS:
         x = np.zeros(3, np.float32)
         make(k)(x)
         print(*x)
     """
     cache = tmp_path / "cache"
-    assert succeed(code.replace("NUMBERS", "[1]"), FASTCONV_CACHE_DIR=cache) == "1.0 1.0 1.0"
-    assert succeed(code.replace("NUMBERS", "[2]"), FASTCONV_CACHE_DIR=cache) == "2.0 2.0 2.0"
-    assert succeed(code.replace("NUMBERS", "[1, 2]"), FASTCONV_CACHE_DIR=cache) == "1.0 1.0 1.0\n2.0 2.0 2.0"
+    assert succeed(code.replace("NUMBERS", "[1]"), path=path, FASTCONV_CACHE_DIR=cache) == "1.0 1.0 1.0"
+    assert succeed(code.replace("NUMBERS", "[2]"), path=path, FASTCONV_CACHE_DIR=cache) == "2.0 2.0 2.0"
+    assert succeed(code.replace("NUMBERS", "[1, 2]"), path=path, FASTCONV_CACHE_DIR=cache) == "1.0 1.0 1.0\n2.0 2.0 2.0"

@@ -23,6 +23,7 @@ import fastconv as fc
 from fastconv import cli, data, models, optim, schedules, terminal
 from fastconv.commands import common, train, train_ensemble
 from fastconv.commands.interrupts import Interrupted, Interrupts
+from fastconv.training.metrics import balanced_accuracy, confusion_matrix, macro_f1
 from fastconv.training.run_folder import RunFolder
 
 COMMANDS = ["train", "lr-find", "predict", "evaluate", "report", "summary", "gradcheck", "doctor", "bench", "warmup"]
@@ -210,8 +211,11 @@ def test_the_same_seed_gives_the_same_model_at_any_thread_count(files, tmp_path)
 
 def test_options_reach_training(files, tmp_path):
     options = ["--model", "lenet_seed", "--optimizer", "adamw", "--schedule", "cosine", "--lr", "0.003"]
-    options += ["--batch-size", "32", "--val", "0.25", "--epochs", "1", "--out", "run"]
+    options += ["--batch-size", "32", "--val", "0.25", "--epochs", "1", "--out", "run", "--warmup", "0.5"]
     assert main(["train", str(files / "train.csv"), *options]) == 0
+    (row,) = csv.DictReader(io.StringIO(text_of(tmp_path / "run" / "results.csv")))
+    last = fc.schedules.cosine(warmup=0.5)(4 / 5)  # of 150 images in 5 batches
+    assert float(row["lr"]) == pytest.approx(0.003 * last, rel=1e-4)
     config = json.loads(text_of(tmp_path / "run" / "config.json"))
     assert config["optimizer"]["lr"] == 0.003
     assert config["optimizer"]["betas"] == [0.9, 0.999]
@@ -308,6 +312,19 @@ def test_training_may_end_by_itself(files, tmp_path, capsys):
     assert metrics["stopped"] == f"stopped in epoch {metrics['epochs']}: the 0.5 s for training are over"
 
 
+def test_a_search_for_the_rate_among_photographs_of_different_sizes(tmp_path, capsys, rng):
+    image = pytest.importorskip("PIL.Image")
+    for number in range(20):
+        size = (12 + number % 3, 14)
+        folder = tmp_path / "photos" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        image.fromarray(rng.integers(0, 256, size).astype(np.uint8)).save(folder / f"{number}.png")
+    assert main(["lr-find", "photos"]) == 2
+    assert "--size" in capsys.readouterr().err
+    assert main(["lr-find", "photos", "--size", "20x20", "--model", "lenet_seed"]) == 0
+    assert "the loss falls most steeply at --lr" in capsys.readouterr().out
+
+
 def test_a_search_for_the_rate(files, tmp_path, capsys, monkeypatch):
     command = ["lr-find", str(files / "train.csv"), "--plot", "rates.png", "--optimizer", "adam"]
     assert main(command) == 0
@@ -380,6 +397,8 @@ def test_evaluating(trained, files, capsys):
     assert lines[0].startswith(f"accuracy {expected['accuracy']:.4f} (95% CI ")
     assert lines[0].endswith(" of 200 wrong")
     assert f"loss {expected['loss']:.4f}" in lines
+    matrix = confusion_matrix(digits.labels, fc.load(trained / "model.safetensors").predict(digits.images), 10)
+    assert f"balanced accuracy {balanced_accuracy(matrix):.4f}, macro F1 {macro_f1(matrix):.4f}" in lines
     assert lines[-11] == "class  precision  recall  images"
     assert [line.split()[0] for line in lines[-10:]] == list("0123456789")
 

@@ -128,6 +128,12 @@ def test_all_of_them_answer(ensemble, files, tmp_path, capsys):
     assert f"accuracy {found['accuracy']:.4f} (95% CI " in capsys.readouterr().out
 
 
+def test_a_report_is_of_one_of_its_models(ensemble, capsys):
+    assert main(["report", str(ensemble)]) == 2
+    said = f"fastconv: {ensemble}: an ensemble of 3; name one of its models, such as {ensemble / 'member-1'}\n"
+    assert capsys.readouterr().err == said
+
+
 def test_what_an_ensemble_prints(files, tmp_path, capsys):
     words = ["train", str(files / "train.npz"), *OPTIONS, "--ensemble", "2", "--time-budget", "1000"]
     assert main([*words, "--val", "0"]) == 0

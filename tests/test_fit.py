@@ -55,6 +55,22 @@ def test_one_plain_line_an_epoch(data, capsys):
     assert "val_acc" in lines[1]
 
 
+def test_an_estimate_where_it_takes_longer_than_a_moment(data, capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("fastconv.training.progress.perf_counter", lambda: now[0])
+
+    class Slow(fc.Callback):
+        def on_batch_end(self, run):
+            now[0] += seconds
+
+    for seconds, expected in ((2.0, 1), (0.5, 1), (0.1, 0)):
+        net().fit(*data, epochs=3, batch_size=15, callbacks=[Slow()])
+        said = [line for line in capsys.readouterr().out.splitlines() if "about" in line]
+        assert len(said) == expected
+        if said:
+            assert said == ["3 epochs, about 1m00s" if seconds == 2 else "3 epochs, about 15s"]
+
+
 def test_the_seed_decides_everything(data):
     first, again, other = net(), net(), net()
     first.fit(*data, epochs=2, seed=1, verbose=False)
@@ -184,6 +200,12 @@ def test_a_step_without_finite_loss_changes_no_weight(data):
         ({"schedule": "triangle"}, ValueError, "schedule: expected one of constant, step, exponential, cosine"),
         ({"validation_split": 1.5}, ValueError, "1.5"),
         ({"validation_split": 0.1, "validation_data": (1, 2)}, ValueError, "got both"),
+        ({"stratify": True}, ValueError, r"validation_split above 0 with stratify=True, .*got validation_split=0\.0"),
+        (
+            {"stratify": True, "validation_data": (np.zeros((1, 1, 4, 4)), np.zeros(1, int))},
+            ValueError,
+            "fit: expected a validation_split above 0 with stratify=True, which it draws, got validation_data",
+        ),
         ({"y": [0.5] * 150}, TypeError, "expected labels as whole numbers, got float64"),
         ({"y": np.full(150, 3)}, ValueError, "expected labels from 0 to 2, got 3 at position 0"),
         ({"y": np.full(150, -1)}, ValueError, "expected labels from 0 to 2, got -1 at position 0"),
@@ -235,6 +257,18 @@ def test_schedules_have_their_shapes():
     [
         (lambda: fc.schedules.exponential(0), "exponential: expected final above 0 and at most 1, got 0"),
         (lambda: fc.schedules.cosine(warmup=1), "cosine: expected warmup of at least 0 and below 1, got 1"),
+        (lambda: fc.schedules.cosine(warmup=None), "cosine: expected warmup of at least 0 and below 1, got None"),
+        (lambda: fc.schedules.cosine(final=-0.1), r"cosine: expected final from 0 to 1, got -0\.1"),
+        (lambda: fc.schedules.cosine(start="0"), "cosine: expected start from 0 to 1, got '0'"),
+        (lambda: fc.schedules.one_cycle(1), "one_cycle: expected warmup between 0 and 1, got 1"),
+        (lambda: fc.schedules.one_cycle(start=2), "one_cycle: expected start from 0 to 1, got 2"),
+        (lambda: fc.schedules.one_cycle(final=np.nan), "one_cycle: expected final from 0 to 1, got nan"),
+        (lambda: fc.schedules.step(0.5), r"step: expected milestones as numbers between 0 and 1, got 0\.5"),
+        (lambda: fc.schedules.step((0.5, 1)), r"step: expected milestones as numbers between 0 and 1, got \(0\.5, 1\)"),
+        (lambda: fc.schedules.step(("a",)), r"step: expected milestones as numbers between 0 and 1, got \('a',\)"),
+        (lambda: fc.schedules.step(gamma=-0.1), r"step: expected gamma above 0, got -0\.1"),
+        (lambda: fc.schedules.step(gamma=np.inf), "step: expected gamma above 0, got inf"),
+        (lambda: fc.schedules.ReduceOnPlateau("1"), "ReduceOnPlateau: expected factor above 0 and below 1, got '1'"),
         (lambda: fc.schedules.ReduceOnPlateau(1), "ReduceOnPlateau: expected factor above 0 and below 1, got 1"),
         (lambda: fc.schedules.ReduceOnPlateau(patience=-1), "ReduceOnPlateau: expected patience of at least 0, got -1"),
         (

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from numba import njit
+from own_layers import own_layers
 
 import fastconv as fc
 
@@ -144,75 +144,15 @@ def test_the_models(make, rng):
 # ---------------------------------------------------------------------------------------------- a layer of one's own
 
 
-@njit
-def scale_forward(x, factor, y):
-    """y[b, c, s] = factor[c] * x[b, c, s], for sixteen images at once: the last axis."""
-    B, C, S, _ = x.shape
-    for b in range(B):
-        for c in range(C):
-            for s in range(S):
-                y[b, c, s] = factor[c] * x[b, c, s]
-
-
-@njit
-def scale_backward_factor(dy, x, dfactor):
-    """dfactor[c] = sum of dy * x over all pixels of channel c."""
-    B, C, S, _ = dy.shape
-    for c in range(C):
-        dfactor[c] = 0
-        for b in range(B):
-            for s in range(S):
-                dfactor[c] += (dy[b, c, s] * x[b, c, s]).sum()
-
-
-def ones(rng, shape):
-    return np.ones(shape)
-
-
-class ChannelScale(fc.Layer):
-    """Multiply each channel by a learned factor.  (N, C, ...) to the same."""
-
-    def __init__(self, channels):
-        self.factor = fc.Parameter((channels,), ones)
-
-    def own_parameters(self):
-        return {"factor": self.factor}
-
-    def config(self):
-        return {"channels": self.factor.size}
-
-    def plan(self, shape, work):
-        if shape[1] != self.factor.size:
-            raise fc.ShapeError(f"ChannelScale: expected x of shape (N, {self.factor.size}, ...), got {shape}")
-        work.y, work.dx = work.empty(shape), work.empty(shape)
-        return shape
-
-    def forward_blocks(self, x, work, training):
-        work.x = x if training else None
-        scale_forward(pixels(x), self.factor.value, pixels(work.y))
-        return work.y
-
-    def backward_blocks(self, dy, work, need_dx):
-        scale_backward_factor(pixels(dy), pixels(work.x), self.factor.grad)
-        scale_forward(pixels(dy), self.factor.value, pixels(work.dx))
-        return work.dx
-
-
-def pixels(blocks):
-    """View (B, C, H, W, 16) as (B, C, S, 16)."""
-    B, C, *_, lanes = blocks.array.shape
-    return blocks.array.reshape(B, C, -1, lanes)
-
-
-def test_a_layer_of_ones_own_is_checked_like_any_other(rng):
-    layer = ChannelScale(3)
+@pytest.mark.parametrize("name", ["ChannelScale", "SharedChannelScale"])
+def test_a_layer_of_ones_own_is_checked_like_any_other(name, rng):
+    make = getattr(own_layers(), name)
+    layer = make(3)
     layer.factor.value = [0.5, -2, 3]
     x = rng.standard_normal((17, 3, 2, 2))
     np.testing.assert_allclose(layer(x), x * np.reshape([0.5, -2, 3], (3, 1, 1)), rtol=1e-6)
     assert fc.gradcheck(layer, x).checked == x.size + 3
-    assert fc.gradcheck(
-        fc.Sequential(fc.Conv2d(1, 3, 2), ChannelScale(3), fc.Flatten()), rng.standard_normal((2, 1, 3, 3))
-    )
+    assert fc.gradcheck(fc.Sequential(fc.Conv2d(1, 3, 2), make(3), fc.Flatten()), rng.standard_normal((2, 1, 3, 3)))
     with pytest.raises(fc.ShapeError, match=r"expected x of shape \(N, 3, \.\.\.\), got \(1, 2, 2, 2\)"):
         fc.gradcheck(layer, np.zeros((1, 2, 2, 2)))
 

@@ -129,7 +129,7 @@ def test_what_does_not_fit_is_named(error, logits, labels, message):
         F.cross_entropy(logits, labels)
 
 
-@pytest.mark.parametrize("smoothing", [-0.1, 1, 2.0, np.nan])
+@pytest.mark.parametrize("smoothing", [-0.1, 1, 2.0, np.nan, "0.1", None, True])
 def test_smoothing_outside_its_range_is_refused(smoothing):
     with pytest.raises(ValueError, match=r"label_smoothing of at least 0 and below 1, got"):
         fc.CrossEntropyLoss(smoothing)

@@ -47,7 +47,8 @@ EVERY_OTHER_LAYER = [
     fc.GELU(), fc.SiLU(), fc.Sigmoid(), fc.Tanh(), fc.Hardswish(), fc.Dropout2d(0.3, seed=4),
     fc.Upsample((9, 8), mode="bilinear", align_corners=True), fc.Upsample(scale_factor=(1.5, 2)),
     fc.AdaptiveMaxPool2d((7, None)), fc.AdaptiveAvgPool2d(4), fc.Reshape(4, 2, -1), fc.GlobalMaxPool2d(),
-    fc.Reshape(2, 2, 1), fc.GlobalAvgPool2d(), fc.Reshape(-1), fc.LogSoftmax(),
+    fc.Reshape(2, 2), fc.BatchNorm1d(2), fc.LayerNorm((2, 2)), fc.Reshape(2, 2, 1), fc.GlobalAvgPool2d(),
+    fc.Reshape(-1), fc.LogSoftmax(),
 ]  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """The optimisers: one step at a time against the oracle."""
 
 import json
+import re
 from copy import deepcopy
 
 import numpy as np
@@ -181,6 +182,14 @@ def test_a_user_defined_optimizer():
 def test_numbers_outside_their_range_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("make", [fc.Adam, fc.AdamW, fc.Lion])
+@pytest.mark.parametrize("betas", [0.9, None, (0.9,), (0.9, 0.99, 0.999), "ab"], ids=repr)
+def test_betas_are_two_numbers(make, betas):
+    message = rf"{make.__name__}: expected betas as two numbers, got {re.escape(repr(betas))}"
+    with pytest.raises(TypeError, match=message):
+        make(betas=betas)
 
 
 # ------------------------------------------------------------------------------------------------ RMSprop and Lion

@@ -128,6 +128,8 @@ def test_avg_pool2d(case, ceil_mode, count_include_pad, dtype, rng):
         ("GroupNorm", (2, 6), (33, 6)),
         ("LayerNorm", ((3, 2, 4),), (15, 3, 2, 4)),
         ("LayerNorm", (7,), (18, 7)),
+        ("GroupNorm", (2, 4), (17, 4, 5)),
+        ("LayerNorm", ((3, 5),), (17, 3, 5)),
     ],
 )
 def test_group_and_layer_norm(name, arguments, shape, dtype, rng):
@@ -148,7 +150,9 @@ def test_group_and_layer_norm(name, arguments, shape, dtype, rng):
 
 
 @each_float
-@pytest.mark.parametrize("shape", [(2, 3, 1, 1), (1, 2, 5, 3), (17, 2, 4, 1), (33, 1, 3, 2), (19, 5)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(2, 3, 1, 1), (1, 2, 5, 3), (17, 2, 4, 1), (33, 1, 3, 2), (19, 5), (17, 3, 4)], ids=str
+)
 @pytest.mark.parametrize("options", [{}, {"momentum": None, "eps": 0.1}, {"affine": False}], ids=str)
 def test_batch_norm(shape, options, dtype, rng):
     kind = "BatchNorm2d" if len(shape) == 4 else "BatchNorm1d"
@@ -521,6 +525,49 @@ def test_the_rate_on_a_plateau(monitor, options, rng):
         assert rate == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12, abs=2e-8)
         theirs.step(figure)
         ours.after_epoch({monitor: figure, "lr": rate})
+
+
+LR = torch.optim.lr_scheduler
+
+
+def warm_cosine(optimizer):
+    rise, fall = LR.LinearLR(optimizer, 0.05, total_iters=6), LR.CosineAnnealingLR(optimizer, 14, eta_min=0.3 * 0.1)
+    return LR.SequentialLR(optimizer, [rise, fall], [6])
+
+
+SCHEDULES = {
+    "constant": (fc.schedules.constant(), lambda optimizer: LR.ConstantLR(optimizer, 1.0)),
+    "step": (
+        fc.schedules.step((0.25, 0.6), 0.3),
+        lambda optimizer: LR.MultiStepLR(optimizer, [5, 12], gamma=0.3),
+    ),
+    "exponential": (fc.schedules.exponential(0.02), lambda optimizer: LR.ExponentialLR(optimizer, 0.02 ** (1 / 20))),
+    "cosine": (
+        fc.schedules.cosine(final=0.1),
+        lambda optimizer: LR.CosineAnnealingLR(optimizer, 20, eta_min=0.3 * 0.1),
+    ),
+    "cosine with warm-up": (fc.schedules.cosine(final=0.1, warmup=0.3, start=0.05), warm_cosine),
+    # PyTorch's cycle reaches its peak, and its end, one step before so many are over.
+    "one-cycle": (
+        fc.schedules.one_cycle(warmup=0.3, start=0.04, final=1e-3),
+        lambda optimizer: LR.OneCycleLR(
+            optimizer, 0.3, total_steps=21, pct_start=7 / 21, div_factor=1 / 0.04, final_div_factor=0.04 / 1e-3
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize(("ours", "make"), SCHEDULES.values(), ids=SCHEDULES.keys())
+@pytest.mark.filterwarnings("ignore:The epoch parameter in:UserWarning")
+def test_the_rate_of_schedules(ours, make):
+    """At each of 20 steps, and behind the last."""
+    optimizer = torch.optim.SGD([leaf([1.0])], lr=0.3)
+    theirs = make(optimizer)
+    for step in range(21):
+        assert 0.3 * ours(step / 20) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9, abs=1e-12), step
+        optimizer.step()
+        if step < 20:
+            theirs.step()
 
 
 # --------------------------------------------------------------------------------------------------------- training

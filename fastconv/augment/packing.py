@@ -158,17 +158,30 @@ class Packing:
             )
         return out
 
-    def targets(self, labels: np.ndarray, index: np.ndarray, classes: int, dtype: np.typing.DTypeLike) -> np.ndarray:
-        """Return the mixed targets of ``index``: float[n, classes], each row adds up to 1.
+    def targets(self, target: np.ndarray, index: np.ndarray, classes: int, dtype: np.typing.DTypeLike) -> np.ndarray:
+        """Return the mixed targets of ``index``, float[n, ...]: a share of each image's own, the rest its partner's.
 
         Parameters
         ----------
-        labels : int64[N]
-            Of all images.
+        target : int64[N] or float[N, ...]
+            Of all images.  Of labels, a mixture is float[n, classes], of which each row adds up to 1.
+
+        Raises
+        ------
+        TypeError
+            If there are several whole numbers an image, whose mixture means nothing.
         """
         drawn, partner = self.draw(index)
-        rows, share = np.arange(index.shape[0]), drawn[: index.shape[0], kernels.SHARE].astype(dtype)
+        share = drawn[: index.shape[0], kernels.SHARE].astype(dtype)
+        if target.dtype.kind == "f":
+            share = share.reshape(-1, *(1,) * (target.ndim - 1))
+            return share * target[index] + (1 - share) * target[partner]
+        if target.ndim != 1:
+            raise TypeError(
+                f"Augment: expected labels, one an image, or floats to mix, got {target.dtype} of shape {target.shape}"
+            )
+        rows = np.arange(index.shape[0])
         mixed = np.zeros((index.shape[0], classes), dtype)
-        mixed[rows, labels[index]] = share
-        mixed[rows, labels[partner]] += 1 - share
+        mixed[rows, target[index]] = share
+        mixed[rows, target[partner]] += 1 - share
         return mixed

@@ -7,15 +7,16 @@ from fastconv.commands.common import CompilingNotice, say_accuracy, use_threads
 from fastconv.commands.interrupts import Interrupts
 from fastconv.commands.labels import labels_of
 from fastconv.commands.model_file import classes_for, find_run, views_of
+from fastconv.commands.own_layers import own_layers
 from fastconv.ensemble import Ensemble
 from fastconv.training.evaluation import evaluate_and_predict, of_probabilities
-from fastconv.training.metrics import ClassFigures, confusion_matrix, per_class
+from fastconv.training.metrics import ClassFigures, balanced_accuracy, confusion_matrix, macro_f1, per_class
 
 
 def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
     """Say accuracy, loss, mistakes, and each class's figures."""
     use_threads(arguments.threads)
-    found = find_run(arguments.model)
+    found = find_run(arguments.model, own_layers(arguments.layers))
     preset = views_of(found, arguments.tta, arguments.augment)
     channels, *size = found.image_shape
     dataset = data.load(arguments.data, size=(size[0], size[1]), channels=channels)
@@ -29,6 +30,7 @@ def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
             measured, predicted = of_probabilities(p, labels), p.argmax(axis=1)
         matrix = confusion_matrix(labels, predicted, classes)
     say_accuracy("accuracy", matrix)
+    terminal.say(f"balanced accuracy {balanced_accuracy(matrix):.4f}, macro F1 {macro_f1(matrix):.4f}")
     terminal.say(f"loss {measured['loss']:.4f}")
     terminal.say()
     terminal.say("class  precision  recall  images")

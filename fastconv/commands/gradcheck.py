@@ -8,6 +8,7 @@ from fastconv import terminal
 from fastconv.commands.common import CompilingNotice
 from fastconv.commands.interrupts import Interrupts
 from fastconv.commands.model_file import find
+from fastconv.commands.own_layers import own_layers
 from fastconv.gradient_check import GradientError, gradcheck
 
 _IMAGES = 2
@@ -17,7 +18,7 @@ _ELEMENTS = 100
 
 def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
     """Say that they agree, or which element does not."""
-    found = find(arguments.model)
+    found = find(arguments.model, own_layers(arguments.layers))
     shape = arguments.input or found.image_shape
     found.model.output_shape((_IMAGES, *shape))  # says what does not fit before anything is compiled
     x = np.random.default_rng(0).standard_normal((_IMAGES, *shape))

@@ -64,7 +64,7 @@ def recipe_of(arguments: argparse.Namespace) -> tuple[Optimizer, Schedule, EMA |
     """Return what remembers its steps, and is thus made anew for each model."""
     how = arguments.lr, arguments.weight_decay, arguments.decay, arguments.clip
     ema = EMA(arguments.ema) if arguments.ema else None
-    return optim.by_name(arguments.optimizer, *how), schedules.by_name(arguments.schedule), ema
+    return optim.by_name(arguments.optimizer, *how), schedules.by_name(arguments.schedule, arguments.warmup), ema
 
 
 def config_of(job: Job, folder: RunFolder) -> dict[str, Any]:

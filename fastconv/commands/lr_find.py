@@ -4,11 +4,11 @@ import argparse
 
 import numpy as np
 
-from fastconv import data, terminal
+from fastconv import terminal
 from fastconv.commands.common import CompilingNotice, say_machine, use_threads
 from fastconv.commands.errors import UsageError
 from fastconv.commands.interrupts import Interrupts
-from fastconv.commands.labels import labels_of
+from fastconv.commands.labels import labels_of, load_labelled
 from fastconv.commands.model_file import check_name, new_model
 from fastconv.training import lr_find
 from fastconv.training.normalize import normalization_of
@@ -21,7 +21,7 @@ def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
     check_name(arguments.model)
     use_threads(arguments.threads)
     say_machine()
-    dataset = data.load(arguments.data)
+    dataset = load_labelled(arguments.data, arguments.size)
     labels = labels_of(dataset)
     model = new_model(arguments.model, dataset, arguments.seed)
     model.normalization = normalization_of(dataset.images, np.arange(len(dataset)))

@@ -9,6 +9,7 @@ from fastconv.augment import VIEWS
 from fastconv.commands.errors import UsageError
 from fastconv.data import Dataset
 from fastconv.ensemble import Ensemble
+from fastconv.layers import Layer
 from fastconv.regular import read_small
 from fastconv.sequential import Sequential
 from fastconv.shapes import Shape, ShapeError
@@ -37,8 +38,14 @@ class Trained(NamedTuple):
     """By which its images were augmented; None if they were not, or nobody knows."""
 
 
-def find(named: str) -> Found:
+def find(named: str, layers: tuple[type[Layer], ...] = ()) -> Found:
     """Return a run's model, or a new one of a name in ``fastconv.models``.
+
+    Parameters
+    ----------
+    named : str
+    layers : classes
+        The user's own, which the model may hold.
 
     Raises
     ------
@@ -54,24 +61,22 @@ def find(named: str) -> Found:
         raise UsageError(
             f"{named}: no such run or model; expected a run's folder, a model.safetensors, or one of {names}"
         )
-    found = find_run(named)
+    found = find_run(named, layers)
     if isinstance(found.model, Ensemble):
-        raise UsageError(
-            f"{named}: an ensemble of {len(found.model)}; name one of its models, such as {Path(named) / member(1)}"
-        )
+        raise one_of(Path(named), len(found.model))
     return Found(found.model, found.name, found.image_shape)
 
 
-def find_run(run: str) -> Trained:
-    """Return what a run's folder, an ensemble's or a model file holds; errors as in ``find``."""
+def find_run(run: str, layers: tuple[type[Layer], ...] = ()) -> Trained:
+    """Return what a run's folder, an ensemble's or a model file holds; arguments and errors as in ``find``."""
     path = Path(run)
     if not path.exists():
         raise UsageError(f"{path}: there is no such run; name a run's folder, such as runs/train-001, or a {MODEL}")
     if not path.is_dir():
-        return _trained(io.load(path), path)
+        return _trained(io.load(path, layers), path)
     if (path / MODEL).exists():
-        return _trained(io.load(path / MODEL), path / MODEL)
-    members = _recorded_members(path / METRICS)
+        return _trained(io.load(path / MODEL, layers), path / MODEL)
+    members = members_of(path)
     if not members:
         raise UsageError(f"{path}: the folder holds no {MODEL}; name a run's folder, such as runs/train-001")
     missing = [name for name in members if not (path / name / MODEL).exists()]
@@ -80,13 +85,18 @@ def find_run(run: str) -> Trained:
             f"{path}: expected an ensemble of {', '.join(members)}, as its {METRICS} says, and {missing[0]} holds no "
             f"{MODEL}; put it back, or name one model's folder"
         )
-    together = Ensemble([io.load(path / name / MODEL) for name in members])
+    together = Ensemble([io.load(path / name / MODEL, layers) for name in members])
     return _trained(together, path / METRICS)._replace(name=str(path))
 
 
 def _trained(model: Sequential | Ensemble, path: Path) -> Trained:
     config = path.with_name(CONFIG)
     return Trained(model, str(path), _recorded_shape(config) or _DIGIT, _recorded_preset(config))
+
+
+def one_of(ensemble: Path, models: int) -> UsageError:
+    """Return the error of a command that takes one model."""
+    return UsageError(f"{ensemble}: an ensemble of {models}; name one of its models, such as {ensemble / member(1)}")
 
 
 def member(number: int) -> str:
@@ -108,7 +118,7 @@ def _recorded(file: Path, *keys: str) -> Any:
 def recorded_members(ensemble: Path) -> int | None:
     """Return how many models an ensemble's metrics.json names if it was finished; None if it was not."""
     unfinished = _recorded(ensemble / METRICS, "interrupted") is not False
-    return None if unfinished else len(_recorded_members(ensemble / METRICS))
+    return None if unfinished else len(members_of(ensemble))
 
 
 def _recorded_shape(config: Path) -> Shape | None:
@@ -125,9 +135,10 @@ def _recorded_preset(config: Path) -> str | None:
     return preset if isinstance(preset, str) and preset in VIEWS else None
 
 
-def _recorded_members(metrics: Path) -> list[str]:
+def members_of(folder: Path) -> list[str]:
+    """Return the names of the folders of an ensemble's models, as its metrics.json has them; none for other folders."""
     try:
-        return [str(each["folder"]) for each in _recorded(metrics, "members")]
+        return [str(each["folder"]) for each in _recorded(folder / METRICS, "members")]
     except (KeyError, TypeError):
         return []
 

@@ -11,6 +11,7 @@ from fastconv.commands.common import CompilingNotice, use_threads
 from fastconv.commands.errors import UsageError
 from fastconv.commands.interrupts import Interrupts
 from fastconv.commands.model_file import classes_for, find_run, views_of
+from fastconv.commands.own_layers import own_layers
 
 
 def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
@@ -18,7 +19,7 @@ def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
     use_threads(arguments.threads)
     output = Path(arguments.output)
     _check_output(output)
-    found = find_run(arguments.model)
+    found = find_run(arguments.model, own_layers(arguments.layers))
     preset = views_of(found, arguments.tta, arguments.augment)
     channels, *size = found.image_shape
     dataset = data.load(arguments.data, size=(size[0], size[1]), channels=channels)

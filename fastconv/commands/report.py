@@ -13,7 +13,7 @@ from fastconv.commands.common import CompilingNotice, quoted, use_threads
 from fastconv.commands.errors import UsageError
 from fastconv.commands.interrupts import Interrupted, Interrupts
 from fastconv.commands.labels import labels_of
-from fastconv.commands.model_file import Found, classes_for, find
+from fastconv.commands.model_file import Found, classes_for, find, members_of, one_of
 from fastconv.commands.run_config import difference, load_again, read_config, read_json
 from fastconv.data import Dataset
 from fastconv.sequential import Sequential
@@ -24,6 +24,8 @@ def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
     """Read what the run names, check that it is the same, draw."""
     use_threads(arguments.threads)
     folder = Path(arguments.model)
+    if members := members_of(folder):
+        raise one_of(folder, len(members))
     for name in (CONFIG, METRICS, RESULTS, MODEL):
         if not (folder / name).is_file():
             raise UsageError(

@@ -21,7 +21,7 @@ from fastconv.commands.job import (
     training_of,
     with_options,
 )
-from fastconv.commands.labels import labels_of
+from fastconv.commands.labels import labels_of, load_labelled
 from fastconv.commands.model_file import check_name, new_model
 from fastconv.commands.report import after_training
 from fastconv.commands.resume import check_same, has_ended, options_of
@@ -84,11 +84,16 @@ def _read(arguments: argparse.Namespace) -> Job:
     loss = CrossEntropyLoss(arguments.loss_smoothing)
     if arguments.tta > 1 and arguments.augment is None:
         raise UsageError(f"--tta {arguments.tta}: expected --augment with it, whose milder form the views undergo")
-    for option, given in (("--early-stop", arguments.early_stop), ("--schedule plateau", _is_plateau(arguments))):
+    measuring = {
+        "--early-stop": arguments.early_stop,
+        "--schedule plateau": arguments.schedule == "plateau",
+        "--stratify": arguments.stratify,
+    }
+    for option, given in measuring.items():
         if given and not arguments.val:
             raise UsageError(f"{option}: expected images to measure on, got --val 0; hold some out, such as --val 0.1")
     say_machine()
-    dataset = data.load(arguments.data, size=arguments.size)
+    dataset = load_labelled(arguments.data, arguments.size)
     labels = labels_of(dataset)
     _check_classes(dataset)
     model = new_model(arguments.model, dataset, arguments.seed)
@@ -132,10 +137,6 @@ def _completed(arguments: argparse.Namespace) -> argparse.Namespace:
         del recipe["lr"], recipe["weight_decay"]
     still_open = {name: value for name, value in recipe.items() if getattr(arguments, name) is None}
     return with_options(arguments, **still_open)
-
-
-def _is_plateau(arguments: argparse.Namespace) -> bool:
-    return arguments.schedule == "plateau"
 
 
 def _preset_for(dataset: Dataset) -> str:

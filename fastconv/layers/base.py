@@ -6,7 +6,7 @@ A layer of your own is the same four: ``plan`` checks a shape and prepares memor
 
 from collections.abc import Iterator
 from math import prod
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, overload
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from fastconv_kernels import limits, memory
 from fastconv_kernels.bias import sum_shares
 from fastconv_kernels.many import Many
 from fastconv_kernels.pieces import Spread
+from fastconv_kernels.tile import LANES
 
 
 class Parameter:
@@ -143,6 +144,8 @@ class Workspace:
         Whether the layer may leave few images in pieces (kernels/fastconv_kernels/pieces.py).
     came, left : Spread or None
         How the images lie that come in pieces, and, if ``plan`` says so, those that are left so; None for one a lane.
+    is_anothers : bool
+        Whether the layer is not one of fastconv's own.
     """
 
     relu: bool = False
@@ -153,6 +156,7 @@ class Workspace:
     may_stay: bool = False
     came: Spread | None = None
     left: Spread | None = None
+    is_anothers: bool = False
 
     def __init__(self, dtype: np.typing.DTypeLike) -> None:
         self.dtype = np.dtype(dtype)
@@ -168,6 +172,7 @@ class Workspace:
         """
         new = Workspace(self.dtype)
         if not type(layer).__module__.startswith("fastconv."):
+            new.is_anothers = True
             return new
         new._shares, new._outermost = self._shares, False
         return new
@@ -195,6 +200,20 @@ class Workspace:
         return (
             blocks.empty(shape, self.dtype) if spread is None else Blocks(spread.empty(shape[1], self.dtype), shape[0])
         )
+
+    @overload
+    def cleared(self, x: Blocks, spread: Spread | None) -> Blocks: ...
+    @overload
+    def cleared(self, x: Blocks | None, spread: Spread | None) -> Blocks | None: ...
+    def cleared(self, x: Blocks | None, spread: Spread | None) -> Blocks | None:
+        """Return what the layer gave, with zeros in the lanes that hold no image if it is somebody else's.
+
+        Such a one may have made infinities of the zeros there, by a logarithm or a division.  The gradient's zeros make
+        NaN of them, which a sum over all lanes would carry into the weights.  Pieces of images are left alone.
+        """
+        if self.is_anothers and x is not None and spread is None and x.n % LANES:
+            x.array[-1, ..., x.n % LANES :] = 0
+        return x
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_sums": None}  # which holds addresses
@@ -251,14 +270,17 @@ class Layer:
     def forward_blocks(self, x: Blocks, work: Workspace, training: bool) -> Blocks:
         """Return the output; while ``training``, keep in ``work`` what ``backward_blocks`` needs.
 
-        The output's memory belongs to ``work`` and lasts until the next forward pass.
+        The output's memory belongs to ``work`` and lasts until the next forward pass.  What a layer of your own leaves
+        in the lanes that hold no image, those from ``x.n`` on, is cleared.
         """
         raise TypeError(f"{type(self).__name__} does not say how to compute: override forward_blocks")
 
     def backward_blocks(self, dy: Blocks, work: Workspace, need_dx: bool) -> Blocks | None:
         """Write the parameters' gradients and return the input's, or None if ``need_dx`` is false.
 
-        ``dy`` is zero in the lanes that hold no image, and may be overwritten.
+        ``dy`` is zero in the lanes that hold no image, and may be overwritten.  A sum over images takes the first
+        ``dy.n`` alone: in the other lanes there may be an infinity, by x = 0 or of the layer's own making, and 0 times
+        that is NaN.  What a layer of your own returns there is cleared.
         """
         raise TypeError(f"{type(self).__name__} does not say how to differentiate: override backward_blocks")
 

@@ -9,6 +9,7 @@ from fastconv import shapes
 from fastconv.blocks import Blocks, pixels, planes
 from fastconv.layers.base import Layer, Parameter, Workspace
 from fastconv.layers.conv import Conv2d
+from fastconv.layers.conv1d import Conv1d
 from fastconv.shapes import Shape, ShapeError
 from fastconv_kernels import batchnorm
 from fastconv_kernels.branches import add
@@ -25,7 +26,8 @@ class _BatchNorm(Layer):
     """What both have in common: statistics of one channel, or feature, over everything else."""
 
     fuses_relu = True
-    axes: int
+    inputs: tuple[str, ...]
+    """What stands behind the channels in the shapes that it takes."""
 
     def __init__(
         self,
@@ -38,7 +40,8 @@ class _BatchNorm(Layer):
         name = type(self).__name__
         shapes.count(name, "num_features", num_features)
         self.eps = check_eps(name, eps)
-        if momentum is not None and (isinstance(momentum, bool) or not 0 <= momentum <= 1):
+        is_share = isinstance(momentum, int | float) and not isinstance(momentum, bool) and 0 <= momentum <= 1
+        if momentum is not None and not is_share:
             raise ValueError(f"{name}: expected momentum from 0 to 1, or None, got {momentum!r}")
         self.num_features, self.momentum = num_features, momentum
         self.affine, self.track_running_stats = bool(affine), bool(track_running_stats)
@@ -80,8 +83,8 @@ class _BatchNorm(Layer):
 
     def plan(self, shape: Shape, work: Workspace) -> Shape:
         """Check the input's shape; see ``Layer.plan``."""
-        if len(shape) != self.axes or shape[1] != self.num_features:
-            expected = f"(N, {self.num_features}" + ", H, W)" * (self.axes == 4) + ")" * (self.axes == 2)
+        if len(shape) not in (2 + axes.count(",") for axes in self.inputs) or shape[1] != self.num_features:
+            expected = " or ".join(f"(N, {self.num_features}{axes})" for axes in self.inputs)
             raise ShapeError(f"{type(self).__name__}: expected x of shape {expected}, got {shape}")
         work.y = work.empty(shape)
         work.dx = work.empty(shape) if work.adds else None
@@ -199,14 +202,14 @@ class BatchNorm2d(_BatchNorm):
         If an argument is outside its range.
     """
 
-    axes = 4
+    inputs = (", H, W",)
 
 
 class Folded(NamedTuple):
     """A convolution and the normalisation behind it as one convolution, for evaluation: equation (38)."""
 
-    conv: Conv2d
-    norm: BatchNorm2d
+    conv: Conv1d | Conv2d
+    norm: _BatchNorm
     inner: Workspace
     """The convolution's."""
     relu: bool
@@ -214,10 +217,10 @@ class Folded(NamedTuple):
     def forward_blocks(self, x: Blocks, work: Workspace, training: bool) -> Blocks:
         """Run the convolution with weights that the running statistics have become a part of."""
         scale, shift = self.norm.line(self.norm.running_mean, self.norm.running_var)
-        weight = self.conv.weight.value * scale[:, None, None, None]
+        weight = self.conv.weight.value * scale.reshape(-1, *[1] * (self.conv.weight.value.ndim - 1))
         bias = shift if self.conv.bias is None else shift + scale * self.conv.bias.value
         addend = work.addend
-        y = self.conv.apply(x, self.inner, weight, bias, self.relu and addend is None)
+        y = self.conv.apply_outside(x, self.inner, weight, bias, self.relu and addend is None)
         if addend is not None:
             add(pixels(y), pixels(addend), pixels(y), self.relu)
         return y
@@ -227,8 +230,10 @@ def folded(steps: list[tuple[Layer, Workspace]]) -> list[tuple[Any, Workspace]]:
     """Return the steps of an evaluation: those of training, with each normalisation behind a convolution folded."""
     out: list[tuple[Any, Workspace]] = []
     for layer, work in steps:
+        before: Any
         before, inner = out[-1] if out else (None, None)
-        if type(layer) is BatchNorm2d and layer.track_running_stats and type(before) is Conv2d and inner is not None:
+        fits = (type(before), type(layer)) in ((Conv2d, BatchNorm2d), (Conv1d, BatchNorm1d))
+        if fits and isinstance(layer, _BatchNorm) and layer.track_running_stats and inner is not None:
             out[-1] = Folded(before, layer, inner, work.relu), work
         else:
             out.append((layer, work))
@@ -236,6 +241,9 @@ def folded(steps: list[tuple[Layer, Workspace]]) -> list[tuple[Any, Workspace]]:
 
 
 class BatchNorm1d(_BatchNorm):
-    """Give every feature mean 0 and variance 1 over the batch; arguments as in ``BatchNorm2d``, for (N, features)."""
+    """Give every feature mean 0 and variance 1 over the batch; for (N, features), or channels of sequences (N, C, L).
 
-    axes = 2
+    Arguments as in ``BatchNorm2d``; in evaluation, directly behind a ``Conv1d``, it becomes a part of its weights.
+    """
+
+    inputs = "", ", L"

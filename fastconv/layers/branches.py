@@ -49,7 +49,10 @@ class Branches(Layer):
 
     def _run(self, number: int, x: Blocks, work: Workspace, training: bool) -> Blocks:
         branch = self.branches[number]
-        return x if branch is None else branch.forward_blocks(x, work.inner[number], training)
+        if branch is None:
+            return x
+        inside = work.inner[number]
+        return inside.cleared(branch.forward_blocks(x, inside, training), inside.left)
 
     def _run_branches(self, x: Blocks, work: Workspace, training: bool) -> list[Blocks]:
         return [self._run(number, x, work, training) for number in range(len(self.branches))]
@@ -58,7 +61,7 @@ class Branches(Layer):
         """Run every branch backwards on its own gradient, and return the sum of their inputs' in their order."""
         total: Blocks | None = None
         for number, (branch, inside, dy) in enumerate(zip(self.branches, work.inner, gradients, strict=True)):
-            dx = dy if branch is None else branch.backward_blocks(dy, inside, need_dx)
+            dx = dy if branch is None else inside.cleared(branch.backward_blocks(dy, inside, need_dx), inside.came)
             if not need_dx:
                 continue
             if dx is None:

@@ -113,6 +113,10 @@ class Convolution(Weighted):
         work.forward(x.array, weight.reshape(self.filters), bias, work.y.array, relu)
         return work.y
 
+    def apply_outside(self, x: Blocks, work: Workspace, weight: np.ndarray, bias: np.ndarray, relu: bool) -> Blocks:
+        """As ``apply``, for blocks as ``forward_blocks`` takes and returns them."""
+        return self.apply(x, work, weight, bias, relu)
+
     def backward_blocks(self, dy: Blocks, work: Workspace, need_dx: bool) -> Blocks | None:
         """Write equations (2) and (4) into the gradients and return (3), through (61) if the padding was copied."""
         if not work.gated:

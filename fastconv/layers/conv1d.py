@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from fastconv.blocks import Blocks
 from fastconv.layers.base import Workspace
 from fastconv.layers.conv import Convolution, How
@@ -75,6 +77,10 @@ class Conv1d(Convolution):
     def forward_blocks(self, x: Blocks, work: Workspace, training: bool) -> Blocks:
         """Write equation (1), through ReLU if one follows, into the workspace."""
         return _sequences(super().forward_blocks(_rows(x), work, training))
+
+    def apply_outside(self, x: Blocks, work: Workspace, weight: np.ndarray, bias: np.ndarray, relu: bool) -> Blocks:
+        """As ``apply``, for sequences."""
+        return _sequences(self.apply(_rows(x), work, weight, bias, relu))
 
     def backward_blocks(self, dy: Blocks, work: Workspace, need_dx: bool) -> Blocks | None:
         """Write equations (2) and (4) into the gradients and return (3)."""

@@ -26,12 +26,12 @@ class Flatten(Layer):
 
 
 class Reshape(Layer):
-    """(N, ...) to (N, C, H, W) or (N, features), in the same order.  In lane blocks this is the same memory.
+    """(N, ...) to (N, C, H, W), (N, C, L) or (N, features), in the same order.  In lane blocks this is the same memory.
 
     Parameters
     ----------
     *shape : int
-        One or three sizes, without the batch axis.  One of them may be -1: what is left.
+        One to three sizes, without the batch axis.  One of them may be -1: what is left.
 
     Raises
     ------
@@ -41,9 +41,9 @@ class Reshape(Layer):
 
     def __init__(self, *shape: int) -> None:
         whole = all(isinstance(size, int) and not isinstance(size, bool) for size in shape)
-        if len(shape) not in (1, 3) or not whole or min(shape) < -1 or 0 in shape or shape.count(-1) > 1:
+        if len(shape) not in (1, 2, 3) or not whole or min(shape) < -1 or 0 in shape or shape.count(-1) > 1:
             raise ShapeError(
-                f"Reshape: expected one or three whole numbers of at least 1, of which one may be -1, got {shape}"
+                f"Reshape: expected one to three whole numbers of at least 1, of which one may be -1, got {shape}"
             )
         self.shape = shape
 

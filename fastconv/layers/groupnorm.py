@@ -1,5 +1,6 @@
 """Group and layer normalisation.  Their loops are in kernels/fastconv_kernels/groupnorm.py."""
 
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
@@ -68,7 +69,7 @@ class GroupNorm(_ImageNorm):
     num_groups : int
         One is layer normalisation with a scale for each channel; as many as channels, instance normalisation.
     num_channels : int
-        C, of an input (N, C, H, W) or (N, C); ``num_groups`` must divide it.
+        C, of an input (N, C, H, W), (N, C, L) or (N, C); ``num_groups`` must divide it.
     eps : float
         Added to the variance.
     affine : bool
@@ -109,7 +110,7 @@ class GroupNorm(_ImageNorm):
         """Check the input's shape; see ``Layer.plan``."""
         if shape[1] != self.num_channels:
             c = self.num_channels
-            raise ShapeError(f"GroupNorm: expected x of shape (N, {c}, H, W) or (N, {c}), got {shape}")
+            raise ShapeError(f"GroupNorm: expected x of shape (N, {c}, ...), got {shape}")
         self._prepare(shape, self.num_channels, self.num_groups, work)
         return shape
 
@@ -122,7 +123,7 @@ class LayerNorm(_ImageNorm):
     Parameters
     ----------
     normalized_shape : int or tuple of int
-        The input's shape without the batch axis: features, or (C, H, W).
+        The input's shape without the batch axis: features, (C, L) or (C, H, W).
     eps : float
         Added to the variance.
     elementwise_affine : bool
@@ -147,10 +148,13 @@ class LayerNorm(_ImageNorm):
         elementwise_affine: bool = True,
         bias: bool = True,
     ) -> None:
-        shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
-        if len(shape) not in (1, 3) or not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in shape):
+        sizes = normalized_shape if isinstance(normalized_shape, Sequence) else (normalized_shape,)
+        shape = tuple(sizes)
+        if len(shape) not in (1, 2, 3) or not all(
+            isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in shape
+        ):
             raise ShapeError(
-                "LayerNorm: expected normalized_shape as features or (C, H, W), all at least 1, "
+                "LayerNorm: expected normalized_shape as features, (C, L) or (C, H, W), all at least 1, "
                 f"got {normalized_shape!r}"
             )
         self.normalized_shape = shape

@@ -16,7 +16,15 @@ Conventions
 Numbers in parentheses, as in "equation (1)", refer to ``docs/backprop.md``, which derives them.
 """
 
-from fastconv.reference.activations import activation, activation_backward, prelu, prelu_backward, relu, relu_backward
+from fastconv.reference.activations import (
+    activation,
+    activation_backward,
+    dropout,
+    prelu,
+    prelu_backward,
+    relu,
+    relu_backward,
+)
 from fastconv.reference.augmentation import augment, augmentation_matrix, elastic_displacement, random_bits
 from fastconv.reference.convolution import (
     conv1d,
@@ -46,6 +54,7 @@ from fastconv.reference.normalisation import (
     batch_norm_backward,
     batch_statistics,
     group_norm,
+    group_norm_backward,
     normalize_uint8,
 )
 from fastconv.reference.optimisers import adam, adamw, clip_factor, lion, moving_average, rmsprop, sgd
@@ -67,9 +76,10 @@ __all__ = [
     "adaptive_max_pool2d", "augment", "augmentation_matrix", "avg_pool2d", "avg_pool2d_backward", "batch_norm",
     "batch_norm_backward", "batch_statistics", "binary_cross_entropy", "clip_factor", "conv1d", "conv1d_backward",
     "conv2d", "conv2d_backward_bias", "conv2d_backward_filter", "conv2d_backward_input", "conv_transpose2d",
-    "conv_transpose2d_backward", "cross_entropy", "elastic_displacement", "group_norm", "huber", "interpolate",
-    "interpolate_backward", "l1", "linear", "linear_backward", "lion", "log_softmax", "log_softmax_backward",
-    "max_pool2d", "max_pool2d_backward", "moving_average", "mse", "normalize_uint8", "numeric_gradient", "pad",
-    "pad_backward", "prelu", "prelu_backward", "random_bits", "relu", "relu_backward", "rmsprop", "sgd", "softmax",
-    "softmax_backward", "winograd_patch", "winograd_patch_backward_filter",
+    "conv_transpose2d_backward", "cross_entropy", "dropout", "elastic_displacement", "group_norm",
+    "group_norm_backward", "huber", "interpolate", "interpolate_backward", "l1", "linear", "linear_backward", "lion",
+    "log_softmax", "log_softmax_backward", "max_pool2d", "max_pool2d_backward", "moving_average", "mse",
+    "normalize_uint8", "numeric_gradient", "pad", "pad_backward", "prelu", "prelu_backward", "random_bits", "relu",
+    "relu_backward", "rmsprop", "sgd", "softmax", "softmax_backward", "winograd_patch",
+    "winograd_patch_backward_filter",
 ]  # fmt: skip

@@ -5,6 +5,7 @@ from math import erfc
 
 import numpy as np
 
+from fastconv.reference.augmentation import random_bits
 from fastconv.reference.common import widen
 
 
@@ -102,3 +103,16 @@ def prelu_backward(dy: np.ndarray, x: np.ndarray, weight: np.ndarray) -> tuple[n
         dx[place] = dy[place] * (1 if x[place] > 0 else weight[slope])
         dweight[slope] += 0 if x[place] > 0 else dy[place] * x[place]
     return dx, dweight
+
+
+def dropout(x: np.ndarray, key: int, p: float, of_channels: bool = False) -> np.ndarray:
+    """Return equation (30): an element of x[N, ...] is 0 if its random bits are below p * 2**64, else x / (1 - p).
+
+    Elements are counted through the batch in order; with ``of_channels`` whole channels are, those of x[N, C, ...].
+    """
+    size = x[0, 0].size if of_channels else 1
+    y = np.zeros(x.size)
+    for number, value in enumerate(x.reshape(-1)):
+        if random_bits(key, number // size) >= int(p * 2**64):
+            y[number] = value / (1 - p)
+    return y.reshape(x.shape)

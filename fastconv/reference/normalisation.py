@@ -71,3 +71,32 @@ def group_norm(x: np.ndarray, groups: int, gamma: np.ndarray, beta: np.ndarray, 
         for c in range(x.shape[1]):
             y[n, c] = gamma[c] * y[n, c] + beta[c]
     return y
+
+
+def group_norm_backward(
+    dy: np.ndarray, x: np.ndarray, groups: int, gamma: np.ndarray, eps: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return equations (103) and (102): dx, dgamma, dbeta, for x[N, C, ...] and gamma[C].
+
+    The derivative of each xhat by each x of its group is written out, m by m of them.
+    """
+    dx, dgamma, dbeta = np.zeros(x.shape), np.zeros(x.shape[1]), np.zeros(x.shape[1])
+    per = x.shape[1] // groups
+    for n in range(x.shape[0]):
+        for g in range(groups):
+            channels = range(g * per, (g + 1) * per)
+            values = [float(v) for c in channels for v in x[n, c].reshape(-1)]
+            m = len(values)
+            mean = sum(values) / m
+            r = 1 / np.sqrt(sum((v - mean) ** 2 for v in values) / m + eps)
+            scaled = [gamma[c] * d for c in channels for d in dy[n, c].reshape(-1)]
+            gradient = np.zeros(m)
+            for j in range(m):
+                for i in range(m):
+                    around = (values[i] - mean) * (values[j] - mean)
+                    gradient[j] += scaled[i] * (r * ((i == j) - 1 / m) - r**3 * around / m)
+            dx[n, g * per : (g + 1) * per] = gradient.reshape(x[n, g * per : (g + 1) * per].shape)
+            for c in channels:
+                dgamma[c] += (dy[n, c] * (x[n, c] - mean) * r).sum()
+                dbeta[c] += dy[n, c].sum()
+    return dx, dgamma, dbeta

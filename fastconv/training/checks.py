@@ -65,6 +65,9 @@ def checked_data(
     """
     if validation_split and validation_data is not None:
         raise ValueError("fit: expected validation_split or validation_data, got both")
+    if stratify and not validation_split:
+        given = f"validation_split={validation_split}" if validation_data is None else "validation_data"
+        raise ValueError(f"fit: expected a validation_split above 0 with stratify=True, which it draws, got {given}")
     x = model.check_images("fit", x)
     if x.shape[0] == 0:
         raise ValueError(f"fit: expected at least one image, got x of shape {x.shape}")

@@ -19,6 +19,7 @@ from fastconv.training.checks import check_options, checked_data, checked_loss
 from fastconv.training.epoch import Epoch
 from fastconv.training.guard import Guard
 from fastconv.training.history import History, Record
+from fastconv.training.progress import Estimate
 from fastconv.training.room_for import check_room
 
 
@@ -71,7 +72,7 @@ def fit(
         An average of the weights over the steps, which is what is validated and what the model holds at the end.
     callbacks : sequence of Callback
     verbose : bool
-        Print one line an epoch.
+        Print one line an epoch, and once how long training will take.
     augment : Augment, 'digits', 'fashion', 'cifar' or None
         What becomes of uint8 images before they are trained on, anew in each epoch; none are changed in validation.
     stratify : bool
@@ -157,9 +158,20 @@ def fit(
 
 
 class _Lines(Callback):
-    """One plain line an epoch."""
+    """One plain line an epoch, and before them how long training will take if that is more than a moment."""
+
+    def on_train_begin(self, run: Run) -> None:
+        self._estimate = Estimate(run)
+
+    def on_batch_end(self, run: Run) -> None:
+        self._tell(self._estimate.line(run))
+
+    def _tell(self, line: str | None) -> None:
+        if line is not None:
+            print(line, flush=True)  # noqa: T201 - what verbose asks for
 
     def on_epoch_end(self, run: Run, record: Record) -> None:
+        self._tell(self._estimate.line(run, epoch_ended=True))
         parts = [f"epoch {record['epoch']}/{run.epochs}", f"train_loss {record['train_loss']:.4f}"]
         measured = ("train_acc",) if record["val_loss"] is None else ("val_loss", "val_acc")
         parts += [f"{name} {record[name]:.4f}" for name in measured if record[name] is not None]

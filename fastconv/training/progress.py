@@ -52,6 +52,42 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600}h{whole % 3600 // 60:02}m"
 
 
+class Estimate:
+    """How long training will take, to be said once: after its first second, or its first epoch if that is shorter.
+
+    Made when training begins.
+
+    Parameters
+    ----------
+    run : Run
+    threads : int, optional
+        To be named too.
+    """
+
+    def __init__(self, run: Run, threads: int | None = None) -> None:
+        self.began = perf_counter()
+        self._threads, self._told = threads, False
+        # Training may go on.
+        self._from = (len(run.history) * run.batches + run.batch % run.batches) / (run.epochs * run.batches)
+
+    def share(self, run: Run) -> float:
+        """Return how much of what is left to do here is over: a time budget may be further than the epochs."""
+        done = (run.epoch - 1) * run.batches + run.batch
+        return (max(done / (run.epochs * run.batches), run.progress) - self._from) / (1 - self._from)
+
+    def line(self, run: Run, epoch_ended: bool = False) -> str | None:
+        """Return what is to be said now, if anything."""
+        seconds = perf_counter() - self.began
+        if self._told or (seconds < 1 and not epoch_ended):
+            return None
+        self._told = True
+        seconds /= self.share(run)
+        if seconds < _WORTH_TELLING:
+            return None
+        threads = "" if self._threads is None else f" on {terminal.count(self._threads, 'thread')}"
+        return f"{terminal.count(run.epochs, 'epoch')}, about {duration(seconds)}{threads}"
+
+
 class Progress(Callback):
     """Shows training as it goes on; use it in a ``with``, which takes the bar away whatever happens.
 
@@ -66,8 +102,8 @@ class Progress(Callback):
         self._bar: Bar | None = None
         self._columns: list[_Column] = []
         self._best = -1.0
-        self._before = self._began = self._drawn = self._from = 0.0
-        self._estimated = False
+        self._before = self._drawn = 0.0
+        self._estimate: Estimate | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -79,45 +115,36 @@ class Progress(Callback):
 
     def on_train_begin(self, run: Run) -> None:
         """Start the clock, and the bar if there is a terminal for it."""
-        self._began = perf_counter()
+        self._estimate = Estimate(run, self._threads)
         if run.history:  # training goes on
             self._before = run.history[-1]["time"]
             self._best = max(record["val_acc"] or 0.0 for record in run.history)
-        self._from = (len(run.history) * run.batches + run.batch % run.batches) / (run.epochs * run.batches)
         if terminal.is_live():
             self._bar = bar = _bar(run)
             bar.start()
 
     def on_batch_end(self, run: Run) -> None:
         """Draw the bar anew if it is time to, or say once how long training will take."""
-        if self._bar is None and self._estimated:
-            return
-        now = perf_counter()
-        if self._bar is not None and now - self._drawn >= _REFRESH:
-            self._drawn = now
+        if self._bar is None:
+            self._tell(run)
+        elif perf_counter() - self._drawn >= _REFRESH and self._estimate is not None:
+            self._drawn = now = perf_counter()
             done = (run.epoch - 1) * run.batches + run.batch
-            total = (now - self._began) / self._share(run, done)
-            left, in_all = duration(total - (now - self._began)), duration(total)
+            spent = now - self._estimate.began
+            total = spent / self._estimate.share(run)
+            left, in_all = duration(total - spent), duration(total)
             self._bar.update(self._bar.task_ids[0], completed=done, epoch=run.epoch, left=left, in_all=in_all)
             self._bar.refresh()
-        elif self._bar is None and now - self._began >= 1:
-            self._estimate(run, now - self._began)
 
-    def _share(self, run: Run, done: int) -> float:
-        """How much of what is left to do here is over: a time budget may be further than the epochs."""
-        return (max(done / (run.epochs * run.batches), run.progress) - self._from) / (1 - self._from)
-
-    def _estimate(self, run: Run, seconds: float) -> None:
-        self._estimated = True
-        seconds /= self._share(run, (run.epoch - 1) * run.batches + run.batch)
-        if seconds >= _WORTH_TELLING:
-            epochs, threads = terminal.count(run.epochs, "epoch"), terminal.count(self._threads, "thread")
-            self._say(f"{epochs}, about {duration(seconds)} on {threads}")
+    def _tell(self, run: Run, epoch_ended: bool = False) -> None:
+        line = self._estimate and self._estimate.line(run, epoch_ended)
+        if line:
+            self._say(line)
 
     def on_epoch_end(self, run: Run, record: Record) -> None:
         """Add the epoch's line; a star marks what is the best so far."""
-        if self._bar is None and not self._estimated:
-            self._estimate(run, perf_counter() - self._began)
+        if self._bar is None:
+            self._tell(run, epoch_ended=True)
         if not self._columns:
             self._columns = _columns(record["val_acc"] is not None)
             self._say("  ".join([*(f"{column.name:>{column.width}}" for column in self._columns), "  time"]))

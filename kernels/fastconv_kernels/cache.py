@@ -6,7 +6,8 @@ changes (numba#1833), fails for ever on a truncated file (numba#10434), and runs
 * the folder's name is a hash of all kernel sources, the compiler flags and the versions of Python, Numba and llvmlite;
 * a file's name is a hash of the function, the constants and functions in its closure, its signature and the target CPU;
 * a file begins with the SHA-256 of its place and of the rest; what does not match is compiled again, with one warning;
-* the folder must belong to the user and be closed to others, because the files are pickles.
+* the folder must belong to the user and be closed to others, because the files are pickles;
+* kernels of other packages, whose sources are not in that hash, are compiled in every process.
 """
 
 import hashlib

@@ -215,7 +215,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def kernel(parallel=True):
-    """Compile a function on its first call for each dtype, from the cache on disk if it is there.
+    """Compile a function on its first call for each dtype, from the cache on disk if it is of this package and there.
 
     The rules of arithmetic are IEEE's (no fastmath), division by zero gives inf or NaN as in NumPy, and the GIL is
     released.  The function's first parameter is its ``crew.Crew``, which the caller leaves out.  ``parallel=False`` is
@@ -257,7 +257,8 @@ def _compiled(function, source, cached=True, **flags):
     dispatcher = njit(**flags)(function)
     dispatcher.__name__ = source.__name__
     dispatcher._compile_for_args = uninterrupted(dispatcher._compile_for_args)
-    if cached:
+    # Only of kernels here does the cache's folder know whether the source has changed.
+    if cached and source.__module__.startswith("fastconv_kernels."):
         dispatcher._cache = KernelCache(source, repr(flags), inlined="forceinline" in flags)
     return dispatcher
 

@@ -94,9 +94,9 @@ BATCH_NORM = Record(
     apart=False,
     refusals=[
         (
-            lambda: F.batch_norm(np.ones((2, 3, 4))),
+            lambda: F.batch_norm(np.ones(3)),
             ShapeError,
-            "batch_norm: expected x of shape (N, C, H, W) or (N, C)",
+            "batch_norm: expected x of shape (N, C, H, W), (N, C, L) or (N, C)",
         ),
         (lambda: F.batch_norm(ONES, np.ones(3)), ValueError, "running_mean and running_var, or neither, got one"),
         (
