@@ -371,7 +371,10 @@ def _add_layers(parser: argparse.ArgumentParser) -> None:
 def _add_input(parser: argparse.ArgumentParser) -> None:
     _add_layers(parser)
     parser.add_argument(
-        "--input", type=_image_shape, metavar="CxHxW", help="size of an image (default: the run's, else 1x28x28)"
+        "--input",
+        type=_image_shape,
+        metavar="CxHxW",
+        help="size of an image (default: the run's; for a name 1x28x28 or 3x32x32, as the model is made for)",
     )
 
 

@@ -3,6 +3,7 @@
 The layer is copied in float64, a random upstream gradient r makes a number out of its output, sum(r * y), and each
 element of the input and of every parameter is moved by +eps and -eps.  At a kink, where a rectifier or a maximum
 switches, the two one-sided slopes differ, and no numeric gradient exists: such elements are counted, not compared.
+A deep network has kinks too slight to be seen so; they show when an element that disagrees is moved by less.
 """
 
 from collections.abc import Callable
@@ -105,17 +106,21 @@ def gradcheck(
             sample = np.sort(rng.choice(array.size, max_elements, replace=False))
         numeric = np.array([_central_difference(scalar, array.reshape(-1), int(i), eps) for i in sample])
         smooth = ~np.isnan(numeric)
-        kinks += int((~smooth).sum())
         if not smooth.any():
-            unseen += [name] * (array.size > 0)
+            kinks, unseen = kinks + sample.size, unseen + [name] * (sample.size > 0)
             continue
         ours = analytic[name].reshape(-1)[sample]
         scale = max(1.0, float(np.abs(numeric[smooth]).max()))
         tolerance = atol * scale + rtol * np.maximum(np.abs(ours), np.abs(numeric))
         # A gradient that is itself NaN must fail, not be skipped.
         excess = np.where(smooth, np.nan_to_num(np.abs(ours - numeric) / tolerance, nan=np.inf), 0.0)
+        for at in np.argsort(-excess):  # the worst first: one that is an error settles it
+            where = array.reshape(-1), int(sample[at]), eps
+            if excess[at] <= 1 or not _agrees_nearer(scalar, *where, ours[at], tolerance[at]):
+                break
+            smooth[at], excess[at] = False, 0.0
         at = int(excess.argmax())
-        checked += int(smooth.sum())
+        checked, kinks = checked + int(smooth.sum()), kinks + int((~smooth).sum())
         if excess[at] > worst:
             worst = float(excess[at])
             index = ", ".join(str(i) for i in np.unravel_index(sample[at], array.shape))
@@ -139,6 +144,23 @@ def _shape_of(layer: Layer, x: np.ndarray) -> tuple[int, ...]:
     if 0 in shape:
         raise ValueError(f"gradcheck: expected a batch with at least one image, got x of shape {x.shape}")
     return shape
+
+
+def _agrees_nearer(
+    scalar: Callable[[], float], flat: np.ndarray, i: int, eps: float, analytic: float, tolerance: float
+) -> bool:
+    """Whether the slope at flat[i] is the analytic one by smaller steps, which leave out a kink beside it."""
+    old = float(flat[i])
+    found = False
+    for part in (4, 16, 64):
+        step = eps * max(1.0, abs(old)) / part
+        values: list[float] = []
+        for sign in (-1.0, 1.0):
+            flat[i] = old + sign * step
+            values.append(scalar())
+        found = found or abs((values[1] - values[0]) / (2 * step) - analytic) <= tolerance
+    flat[i] = old
+    return found
 
 
 def _central_difference(scalar: Callable[[], float], flat: np.ndarray, i: int, eps: float) -> float:

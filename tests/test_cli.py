@@ -415,6 +415,21 @@ def test_summary_of_a_name_and_of_a_run(trained, capsys):
     assert by_name.rstrip("\n") == models.create("lenet5").summary((1, 28, 28))
 
 
+@pytest.mark.parametrize(
+    ("words", "shape"),
+    [
+        (["resnet20"], (3, 32, 32)),
+        (["digitnet"], (1, 28, 28)),
+        (["lenet5", "--input", "3x32x32"], (3, 32, 32)),
+        (["mobilenet_small", "--input", "1x28x28"], (1, 28, 28)),
+    ],
+)
+def test_a_name_stands_for_a_model_of_the_images_it_is_made_for_or_of_those_asked_for(words, shape, capsys):
+    assert main(["summary", *words]) == 0
+    expected = models.create_for(words[0], shape, 10).summary(shape)
+    assert capsys.readouterr().out.rstrip("\n") == expected
+
+
 @pytest.fixture
 def tiny(tmp_path):
     """A model file whose images are no digits."""

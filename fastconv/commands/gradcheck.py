@@ -18,7 +18,7 @@ _ELEMENTS = 100
 
 def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
     """Say that they agree, or which element does not."""
-    found = find(arguments.model, own_layers(arguments.layers))
+    found = find(arguments.model, own_layers(arguments.layers), arguments.input)
     shape = arguments.input or found.image_shape
     found.model.output_shape((_IMAGES, *shape))  # says what does not fit before anything is compiled
     x = np.random.default_rng(0).standard_normal((_IMAGES, *shape))

@@ -24,7 +24,7 @@ class Found(NamedTuple):
     model: Sequential
     name: str
     image_shape: Shape
-    """Of the images it was trained on, or of the built-in digits where that is not known."""
+    """Of the images it was trained on or is made for, or of the built-in digits where that is not known."""
 
 
 class Trained(NamedTuple):
@@ -38,7 +38,7 @@ class Trained(NamedTuple):
     """By which its images were augmented; None if they were not, or nobody knows."""
 
 
-def find(named: str, layers: tuple[type[Layer], ...] = ()) -> Found:
+def find(named: str, layers: tuple[type[Layer], ...] = (), image_shape: Shape | None = None) -> Found:
     """Return a run's model, or a new one of a name in ``fastconv.models``.
 
     Parameters
@@ -46,6 +46,8 @@ def find(named: str, layers: tuple[type[Layer], ...] = ()) -> Found:
     named : str
     layers : classes
         The user's own, which the model may hold.
+    image_shape : (C, H, W), optional
+        What a new one is for, instead of the images that its name stands for.
 
     Raises
     ------
@@ -55,7 +57,8 @@ def find(named: str, layers: tuple[type[Layer], ...] = ()) -> Found:
         If the file is damaged or cannot be read.
     """
     if named in models.NAMES:
-        return Found(models.create(named), named, _DIGIT)
+        shape = image_shape or models.image_shape_of(named)
+        return Found(models.create_for(named, shape, num_classes=10), named, shape)
     if not Path(named).exists():
         names = ", ".join(models.NAMES)
         raise UsageError(

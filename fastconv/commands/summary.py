@@ -10,6 +10,6 @@ from fastconv.commands.own_layers import own_layers
 
 def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
     """Show the table."""
-    found = find(arguments.model, own_layers(arguments.layers))
+    found = find(arguments.model, own_layers(arguments.layers), arguments.input)
     terminal.say(found.model.summary(arguments.input or found.image_shape), wrap=False)
     return 0

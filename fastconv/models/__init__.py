@@ -25,7 +25,7 @@ _NAMES = {
 }
 __getattr__, __dir__, __all__ = lazily(__name__, _NAMES)
 NAMES = tuple(__all__)
-__all__ += ["NAMES", "create", "create_for", "list_models"]
+__all__ += ["NAMES", "create", "create_for", "image_shape_of", "list_models"]
 
 
 def list_models() -> tuple[str, ...]:
@@ -57,6 +57,12 @@ def create(name: str, **options: Any) -> "Sequential":
         if option not in known:
             raise TypeError(f"{name}: expected options among {', '.join(known)}, got {option!r}")
     return make(**options)
+
+
+def image_shape_of(name: str) -> tuple[int, int, int]:
+    """Return the (C, H, W) that the model of that name is made for: of digits, or of CIFAR's images if it has colour."""
+    channels = inspect.signature(__getattr__(name)).parameters["in_channels"].default
+    return (channels, 28, 28) if channels == 1 else (channels, 32, 32)
 
 
 def create_for(name: str, image_shape: tuple[int, ...], num_classes: int, seed: int = 0) -> "Sequential":
