@@ -114,9 +114,9 @@ def gradcheck(
         tolerance = atol * scale + rtol * np.maximum(np.abs(ours), np.abs(numeric))
         # A gradient that is itself NaN must fail, not be skipped.
         excess = np.where(smooth, np.nan_to_num(np.abs(ours - numeric) / tolerance, nan=np.inf), 0.0)
-        for at in np.argsort(-excess):  # the worst first: one that is an error settles it
+        for at in np.argsort(-excess).tolist():  # the worst first: one that is an error settles it
             where = array.reshape(-1), int(sample[at]), eps
-            if excess[at] <= 1 or not _agrees_nearer(scalar, *where, ours[at], tolerance[at]):
+            if excess[at] <= 1 or not _agrees_nearer(scalar, *where, float(ours[at]), float(tolerance[at])):
                 break
             smooth[at], excess[at] = False, 0.0
         at = int(excess.argmax())

@@ -60,7 +60,7 @@ def create(name: str, **options: Any) -> "Sequential":
 
 
 def image_shape_of(name: str) -> tuple[int, int, int]:
-    """Return the (C, H, W) that the model of that name is made for: of digits, or of CIFAR's images if it has colour."""
+    """Return the (C, H, W) that a model is made for: that of digits, or of CIFAR's images if its default is colour."""
     channels = inspect.signature(__getattr__(name)).parameters["in_channels"].default
     return (channels, 28, 28) if channels == 1 else (channels, 32, 32)
 
