@@ -200,8 +200,9 @@ TABLE = [
     (["evaluate", "run", "unlabelled.npz"], "unlabelled.npz: the images have no labels"),
     (["evaluate", "run", "unknown_class.npz"], "unknown_class.npz: expected labels from 0 to 9", "got 12 for image 5"),
     (["summary", "resnet"], "resnet: no such run or model; expected", "lenet5"),
-    (["summary", "lenet5", "--input", "3x28x28"], "layer 0", "conv2d: expected x of shape (N, 1, H, W)"),
-    (["gradcheck", "lenet5", "--input", "1x8x8"], "layer"),
+    (["summary", "run", "--input", "3x28x28"], "layer 0", "conv2d: expected x of shape (N, 1, H, W)"),
+    (["gradcheck", "run", "--input", "1x8x8"], "layer"),
+    (["gradcheck", "lenet5", "--input", "1x8x8"], "lenet5: expected image_size of at least 12, got 8"),
 ]
 
 
