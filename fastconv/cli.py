@@ -363,8 +363,8 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 def _add_layers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--layers",
-        metavar="MODULE:CLASS,...",
-        help="classes of layers of your own that the model holds; imports the module, from this folder too",
+        metavar="CLASSES",
+        help="layers of your own that the model holds, as MODULE:CLASS,...; imports the module, from this folder too",
     )
 
 

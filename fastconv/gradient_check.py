@@ -150,6 +150,8 @@ def _agrees_nearer(
     scalar: Callable[[], float], flat: np.ndarray, i: int, eps: float, analytic: float, tolerance: float
 ) -> bool:
     """Whether the slope at flat[i] is the analytic one by smaller steps, which leave out a kink beside it."""
+    if not np.isfinite(analytic):
+        return False
     old = float(flat[i])
     found = False
     for part in (4, 16, 64):

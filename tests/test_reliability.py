@@ -78,6 +78,7 @@ LACKING = {
         (r"code for skylake-avx512: .*", lambda: has_no("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd")),
     ],
     "cache": [(r".*: a disk or user of its own cannot be had here .*", lambda: has_no_disk() or has_no_user())],
+    "files": [("data, no permission: root may read everything", lambda: os.geteuid() == 0)],
     "limits": [(r"a real CPU quota: .*", cannot_make_a_group)],
     "lost": [(r"a full disk: a small tmpfs cannot be mounted here .*", has_no_disk)],
 }

@@ -91,7 +91,7 @@ def _restamped(kind: str) -> Callable[[bytes, np.random.Generator], bytes]:
 
 def _keeper(path: Path) -> tuple[Keeper, Run]:
     run = Run(fc.Sequential(fc.Linear(3, 2), seed=5), fc.SGD(), 1, 1, 1)
-    return Keeper(Checkpoint(path), {}, run, schedules.constant(), []), run
+    return Keeper(Checkpoint(path), {}, run, schedules.followed("constant"), []), run
 
 
 def _read_checkpoint(folder: Path) -> Content:

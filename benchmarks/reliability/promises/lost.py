@@ -39,7 +39,7 @@ def _model(number: int) -> fc.Sequential:
 
 def _keeper(path: Path, number: int) -> tuple[Keeper, Run]:
     run = Run(_model(number), fc.SGD(), 1, 1, 1)
-    return Keeper(Checkpoint(path), {}, run, fc.schedules.constant(), []), run
+    return Keeper(Checkpoint(path), {}, run, fc.schedules.followed("constant"), []), run
 
 
 def _save_checkpoint(path: Path, number: int) -> None:
