@@ -234,7 +234,7 @@ class Layer:
     """
 
     fuses_relu: ClassVar[bool] = False
-    """Whether the layer heeds ``work.relu``."""
+    """Whether the layer respects ``work.relu``."""
 
     knows_pieces: ClassVar[bool] = False
     """Whether ``takes_pieces`` may say yes."""
@@ -260,7 +260,7 @@ class Layer:
         raise TypeError(f"{type(self).__name__} does not say how to plan: override plan(shape, work)")
 
     def fuses_sum(self) -> bool:
-        """Whether the layer heeds ``work.adds``, and ``work.relu`` behind it."""
+        """Whether the layer respects ``work.adds``, and ``work.relu`` behind it."""
         return False
 
     def takes_pieces(self, shape: Shape, came: Spread) -> bool:

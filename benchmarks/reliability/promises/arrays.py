@@ -1,4 +1,4 @@
-"""Whatever array a public function is given, it answers rightly or refuses it in words of ours."""
+"""Whatever array a public function is given, it answers rightly or rejects it with a clear error."""
 
 import sys
 import warnings

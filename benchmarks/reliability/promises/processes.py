@@ -53,7 +53,7 @@ def measure(seed: int, cases: int) -> Outcome:
             worked, refused = worked + found["worked"], refused + found["refused"]
     figure = (
         f"{len(drawn)} of {len(everything)} combinations of way, moment and layer; {worked} children gave the bits of "
-        f"their parent, {refused} refused in words of ours: {len(failures)} hangs, signals or other bits"
+        f"their parent, {refused} rejected with a clear error: {len(failures)} hangs, signals or other bits"
     )
     return Outcome(figure, failures, notes)
 
