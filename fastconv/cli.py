@@ -334,8 +334,14 @@ def _add_doctor(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--model", metavar="NAME", help=f"model to check on DATA: {MODELS}")
     parser.add_argument("--test", metavar="FILE", help="images that the model is meant for (default: the run's)")
-    _add_optimizer(parser)
-    parser.add_argument("--lr", type=_rate, metavar="X", help="peak learning rate (default: the optimizer's)")
+    parser.add_argument(
+        "--optimizer",
+        metavar="NAME",
+        help=f"sgd, adam, adamw, rmsprop or lion (default: the run's, else {OPTIMIZER})",
+    )
+    parser.add_argument(
+        "--lr", type=_rate, metavar="X", help="peak learning rate (default: the run's, or that of --optimizer)"
+    )
     parser.add_argument(
         "--seed", type=_whole(0), default=0, metavar="N", help="seed for weights and samples (default: 0)"
     )

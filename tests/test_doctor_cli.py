@@ -71,6 +71,15 @@ def test_a_healthy_run(files, capsys):
     assert {path.name: path.read_bytes() for path in (files / "run").iterdir() if path.is_file()} == before
 
 
+@pytest.mark.parametrize(
+    ("words", "rate"),
+    [([], "SGD at 0.04"), (["--optimizer", "adam"], "Adam at 0.002"), (["--lr", "2"], "SGD at 2")],
+)
+def test_the_optimizer_is_the_runs_or_the_one_asked_for(words, rate, files, capsys):
+    _, findings = found(capsys, files / "run", *words)
+    assert rate in findings["learning rate"]["evidence"]
+
+
 def test_a_run_and_another_test(files, capsys):
     code, findings = found(capsys, files / "run", "--test", files / "inverted.npz")
     assert (code, faults(findings)) == (1, {"test preprocessing"})

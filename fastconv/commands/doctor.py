@@ -24,6 +24,8 @@ from fastconv.training import History
 from fastconv.training.normalize import normalization_of
 from fastconv.training.run_folder import CONFIG, MODEL, RESULTS, TIMING, RunFolderError, read_results
 
+_OPTIMIZER = "sgd"
+
 
 class _Patient(NamedTuple):
     """What is to be looked at."""
@@ -31,7 +33,7 @@ class _Patient(NamedTuple):
     model: Sequential | None = None
     dataset: Dataset | None = None
     test: Dataset | None = None
-    optimizer: Optimizer | str = "sgd"
+    optimizer: Optimizer | str = _OPTIMIZER
     batch_size: int = 64
     smoothing: float = 0.0
     records: History | None = None
@@ -76,7 +78,7 @@ def _patient(arguments: argparse.Namespace) -> _Patient:
             raise UsageError("--test: expected a run, or data and --model, to compare it with")
         return _Patient()
     check_name(arguments.model)
-    optimizer = optim.by_name(arguments.optimizer, arguments.lr)
+    optimizer = optim.by_name(arguments.optimizer or _OPTIMIZER, arguments.lr)
     dataset = data.load(named)
     labels_of(dataset)
     model = new_model(arguments.model, dataset, arguments.seed)
@@ -105,9 +107,10 @@ def _of_run(arguments: argparse.Namespace) -> _Patient:
     config = _config(folder / CONFIG)
     options: dict[str, Any] = config.get("options", {})
     notes: list[Finding] = []
-    optimizer = optim.by_name(
-        options.get("optimizer", arguments.optimizer), arguments.lr or options.get("lr"), options.get("weight_decay")
-    )
+    its_own = options.get("optimizer", _OPTIMIZER)
+    name = arguments.optimizer or its_own
+    how = options if name == its_own else {}  # the run's rate is none for another optimizer
+    optimizer = optim.by_name(name, arguments.lr or how.get("lr"), how.get("weight_decay"))
     dataset = _dataset(config, options, notes)
     test = None
     if dataset is not None:
