@@ -46,13 +46,13 @@ class Watched(NamedTuple):
 
 
 def data(folder: Path, images: int = 1200) -> tuple[Path, Path]:
-    """Write some of the built-in digits as files to train on and to predict; returns their paths."""
+    """Write some of the built-in digits, of all classes, as files to train on and to predict; returns their paths."""
     from fastconv.data import digits10k
 
     digits = digits10k()
-    train, test = folder / "train.npz", folder / "test.npz"
-    np.savez(train, images=digits.images[:images, 0], labels=digits.labels[:images])
-    np.savez(test, images=digits.images[-100:, 0])
+    train, test, step = folder / "train.npz", folder / "test.npz", len(digits) // images  # they are sorted by class
+    np.savez(train, images=digits.images[::step, 0][:images], labels=digits.labels[::step][:images])
+    np.savez(test, images=digits.images[1::100, 0])
     return train, test
 
 
