@@ -152,28 +152,35 @@ def _agrees_nearer(
     """Whether the slope at flat[i] is the analytic one by smaller steps, which leave out a kink beside it."""
     if not np.isfinite(analytic):
         return False
+
+    def slope(step: float) -> float:
+        below, above = _moved(scalar, flat, i, step, (-1.0, 1.0))
+        return (above - below) / (2 * step)
+
+    return any(abs(slope(_step(flat, i, eps) / part) - analytic) <= tolerance for part in (4, 16, 64))
+
+
+def _step(flat: np.ndarray, i: int, eps: float) -> float:
+    return eps * max(1.0, abs(float(flat[i])))
+
+
+def _moved(
+    scalar: Callable[[], float], flat: np.ndarray, i: int, step: float, factors: tuple[float, ...]
+) -> list[float]:
+    """Return the values with flat[i] moved by each factor times ``step``; it is put back."""
     old = float(flat[i])
-    found = False
-    for part in (4, 16, 64):
-        step = eps * max(1.0, abs(old)) / part
-        values: list[float] = []
-        for sign in (-1.0, 1.0):
-            flat[i] = old + sign * step
-            values.append(scalar())
-        found = found or abs((values[1] - values[0]) / (2 * step) - analytic) <= tolerance
+    values: list[float] = []
+    for factor in factors:
+        flat[i] = old + factor * step
+        values.append(scalar())
     flat[i] = old
-    return found
+    return values
 
 
 def _central_difference(scalar: Callable[[], float], flat: np.ndarray, i: int, eps: float) -> float:
     """Return d scalar / d flat[i], or NaN at a kink."""
-    old = float(flat[i])
-    values: list[float] = []
-    step = eps * max(1.0, abs(old))
-    for factor in (-1.0, -0.5, 0.0, 0.5, 1.0):
-        flat[i] = old + factor * step
-        values.append(scalar())
-    flat[i] = old
+    step = _step(flat, i, eps)
+    values = _moved(scalar, flat, i, step, (-1.0, -0.5, 0.0, 0.5, 1.0))
     slopes = np.diff(values) / (step / 2)
     central = (values[4] - values[0]) / (2 * step)
     # On a smooth function neighbouring slopes differ by about step * curvature; across a kink by the jump itself.
