@@ -30,6 +30,7 @@ PLANTED = {
     "spread": ("store(spread(v, i, 2, 1), x, (0, 0), 0, 2, 1, 1, 1)", 59),
     "store": ("store(zeros(x, 1, 2), x, (0, i), 0, 1, 1, 1, 2)", 2),
     "store, rows": ("store(zeros(x, 2, 1), x, (i, 0), 0, 2, 1, 1, 1)", 1),
+    "stream": ("stream(zeros(x, 1, 2), x, (0, i), 0, 1, 1, 1, 2)", 2),
     "store_within": ("store_within(vectors(x, (0, 0), 1, 1, 2), x, (i, 2), 1)", 2),
     "store_within, before": ("store_within(vectors(x, (0, 0), 1, 1, 2), x, (0, 1 - i), 1)", 2),
     "store_lane_sums": ("store_lane_sums(zeros(x, 1, 2), w, (0, i), 0, 1, 1, 2)", 39),
@@ -76,7 +77,7 @@ def test_a_planted_access_outside_an_array_is_found(tmp_path):
 def test_every_operation_that_checks_bounds_is_planted():
     """A gather has a test of its own."""
     sources = (Path(module.__file__).read_text(encoding="utf-8") for module in (tile, many))
-    checked = set(re.findall(r'(?:check_inside|_refuse)\(context, builder, "(\w+)"', "".join(sources)))
+    checked = set(re.findall(r'(?:(?:check_inside|_refuse)\(context, builder, |_writing\()"(\w+)"', "".join(sources)))
     planted = {name.split(",")[0] for name in PLANTED if "Numba" not in name}
     assert checked == planted | {"sampled"}
     assert len(checked) > 9

@@ -430,9 +430,9 @@ def test_batch_norm(n, channels, pixels, dtype):
         check(batchnorm.batch_norm_forward, x, n, *how, *found, y, writes=(7, 8, 9, 10, 11))
         check(batchnorm.scale_and_shift, x, *line[:2], addend, True, y, writes=(5,))
     sums = np.zeros(channels, dtype), np.zeros(channels, dtype)
-    how = *line, True, True, *sums
-    check(batchnorm.batch_norm_backward, dy, x, x[:0], n, *how, y, writes=(10, 11, 12))
-    check(batchnorm.batch_norm_backward, dy, x, y, n, *how, y.copy(), writes=(0, 10, 11, 12), overwrites=(10, 11, 12))
+    how = *found[:2], 1e-5, *line[:2], True, True, *sums
+    check(batchnorm.batch_norm_backward, dy, x, x[:0], n, *how, y, writes=(11, 12, 13))
+    check(batchnorm.batch_norm_backward, dy, x, y, n, *how, y.copy(), writes=(0, 11, 12, 13), overwrites=(11, 12, 13))
 
 
 @each_float
@@ -450,14 +450,14 @@ def test_channelwise(n, stride, dtype):
         first, second = ((gamma, beta, 1e-5, True, *found[start : start + 4]) for start in (0, 4))
         kernels.forward(x, n, first, k, second, d, y)
 
-    def backward(dy, d, x, k, mean, rstd, scale, shift, shares, dx, *sums):
-        first, second = ((mean, rstd, scale, shift, True, *sums[start : start + 2]) for start in (0, 2))
+    def backward(dy, d, x, k, mean, var, scale, shift, shares, dx, *sums):
+        first, second = ((mean, var, 1e-5, scale, shift, True, *sums[start : start + 2]) for start in (0, 2))
         kernels.backward(dy, d, x, n, first, k, second, shares, dx)
 
     found = [each.copy() for each in found]
     check(forward, x, k, *line[:2], d, dy.copy(), *found, writes=tuple(range(4, 14)))
     sums = [np.zeros(channels, dtype) for _ in range(4)]
-    check(backward, dy, d, x, k, *line, shares, x.copy(), *sums, writes=tuple(range(8, 14)))
+    check(backward, dy, d, x, k, *found[:2], *line[:2], shares, x.copy(), *sums, writes=tuple(range(8, 14)))
 
 
 @each_float

@@ -130,10 +130,6 @@ class _BatchNorm(Layer):
         self.running_mean += share * (work.mean - self.running_mean)
         self.running_var += share * (work.var * (count / max(count - 1, 1)) - self.running_var)
 
-    def moments(self, work: Workspace) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and 1 / sqrt(var + eps), float[C]."""
-        return work.mean.astype(self.dtype), (1 / np.sqrt(work.var + self.eps)).astype(self.dtype)
-
     def keep(self, work: Workspace) -> None:
         """Take over the gradients of gamma and beta."""
         if self.weight is not None and self.bias is not None:
@@ -157,7 +153,9 @@ class _BatchNorm(Layer):
             planes(work.x.array),
             y,
             dy.n,
-            *self.moments(work),
+            work.mean,
+            work.var,
+            self.eps,
             work.scale,
             work.shift,
             work.relu,

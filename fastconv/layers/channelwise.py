@@ -51,7 +51,7 @@ def _forward(norm: BatchNorm2d, work: Workspace) -> tuple[Any, ...]:
 
 
 def _backward(norm: BatchNorm2d, work: Workspace) -> tuple[Any, ...]:
-    return *norm.moments(work), work.scale, work.shift, work.relu, work.dgamma, work.dbeta
+    return work.mean, work.var, norm.eps, work.scale, work.shift, work.relu, work.dgamma, work.dbeta
 
 
 def joined(steps: list[tuple[Layer, Workspace]]) -> list[tuple[Any, Workspace]]:

@@ -42,6 +42,7 @@ from fastconv_kernels.tile import (
     plus,
     rectified,
     store,
+    stream,
     times,
     vectors,
     zeros,
@@ -85,8 +86,11 @@ def write_statistics(x, c, n, gamma, beta, eps, mean, var, scale, shift):
 
 
 @kernel(parallel=False)
-def write_line(x, addend, c, scale, shift, relu, y):
-    """Write into ``y`` [S, 16] x * scale[c] + shift[c], plus ``addend[0]`` if there is one, and max(0, that)."""
+def write_line(x, addend, c, scale, shift, relu, past, y):
+    """Write into ``y`` [S, 16] x * scale[c] + shift[c], plus ``addend[0]`` if there is one, and max(0, that).
+
+    The last if ``relu``; ``past`` the caches if nobody reads ``y`` soon.
+    """
     factor, add = full(x, scale[c], 1, 1), full(x, shift[c], 1, 1)
     for s in range(x.shape[0]):
         z = outer_fma(add, factor, vectors(x, (s,), 0, 1, 1))
@@ -94,7 +98,10 @@ def write_line(x, addend, c, scale, shift, relu, y):
             z = plus(z, vectors(addend, (0, s), 1, 1, 1))
         if relu:
             z = rectified(z)
-        store(z, y, (s,), 0, 1, 0, 1, 1)
+        if past:
+            stream(z, y, (s,), 0, 1, 0, 1, 1)
+        else:
+            store(z, y, (s,), 0, 1, 0, 1, 1)
 
 
 @kernel()
@@ -127,7 +134,7 @@ def batch_norm_forward(crew, x, n, gamma, beta, eps, addend, relu, mean, var, sc
         write_statistics(x[:, c], c, n, gamma, beta, eps, mean, var, scale, shift)
         for back in range(B):
             b = B - 1 - back
-            write_line(x[b, c], addend[b : b + 1, c], c, scale, shift, relu, y[b, c])
+            write_line(x[b, c], addend[b : b + 1, c], c, scale, shift, relu, False, y[b, c])
 
 
 @kernel()
@@ -150,18 +157,25 @@ def scale_and_shift(crew, x, scale, shift, addend, relu, y):
     B, C = x.shape[:2]
     for task in prange(crew, B * C):
         c, b = task // B, task % B
-        write_line(x[b, c], addend[b : b + 1, c], c, scale, shift, relu, y[b, c])
+        write_line(x[b, c], addend[b : b + 1, c], c, scale, shift, relu, False, y[b, c])
+
+
+@kernel(parallel=False)
+def moments(like, c, mean, var, eps):
+    """Return channel c's mean and 1 / sqrt(var + eps), in the dtype of the array ``like``."""
+    return like.dtype.type(mean[c]), like.dtype.type(1 / np.sqrt(var[c] + eps))
 
 
 @kernel(parallel=False)
 def gradient_sums(dy, x, y, c, mean, rstd, scale, shift, relu, real):
     """Return a block's part of the sums (36) of channel c: dbeta's, dgamma's; dy and x are [S, 16].
 
+    ``mean`` and ``rstd`` are those of ``moments``.
     ``y`` is [1, S, 16] if there was an addend, whose gradient then overwrites ``dy``; else [0, S, 16].
     """
     added = y.shape[0] > 0
     factor, add = full(x, scale[c], 1, 1), full(x, shift[c], 1, 1)
-    middle, unit = full(x, mean[c], 1, 1), full(x, rstd[c], 1, 1)
+    middle, unit = full(x, mean, 1, 1), full(x, rstd, 1, 1)
     by_x, by_one = zeros(x, 1, 1), zeros(x, 1, 1)
     for s in range(x.shape[0]):
         pixel, dz = vectors(x, (s,), 0, 1, 1), vectors(dy, (s,), 0, 1, 1)
@@ -176,22 +190,29 @@ def gradient_sums(dy, x, y, c, mean, rstd, scale, shift, relu, real):
 
 
 @kernel(parallel=False)
-def write_gradient(dy, x, c, m, mean, rstd, scale, shift, relu, batch, dgamma, dbeta, real, dx):
-    """Write a block's part of equation (37) of channel c into ``dx``; dy, x and dx are [S, 16]."""
-    factor, add, middle = full(x, scale[c], 1, 1), full(x, shift[c], 1, 1), full(x, mean[c], 1, 1)
+def write_gradient(dy, x, c, m, mean, rstd, scale, shift, relu, batch, dgamma, dbeta, real, past, dx):
+    """Write a block's part of equation (37) of channel c into ``dx``, ``past`` the caches if nobody reads it soon.
+
+    dy, x and dx are [S, 16]; ``mean`` and ``rstd`` are those of ``moments``.
+    """
+    factor, add, middle = full(x, scale[c], 1, 1), full(x, shift[c], 1, 1), full(x, mean, 1, 1)
     # dx = scale * dz - along * (x - mean) - level, with the coefficients of (37)
-    along = full(x, x.dtype.type(-scale[c] * rstd[c] * dgamma / m if batch else 0.0), 1, 1)
+    along = full(x, x.dtype.type(-scale[c] * rstd * dgamma / m if batch else 0.0), 1, 1)
     level = full(x, x.dtype.type(-scale[c] * dbeta / m if batch else 0.0), 1, 1)
     for s in range(x.shape[0]):
         pixel, dz = vectors(x, (s,), 0, 1, 1), vectors(dy, (s,), 0, 1, 1)
         if relu:
             dz = gated(dz, outer_fma(add, factor, pixel))
         out = outer_fma(outer_fma(level, along, minus(pixel, middle)), factor, dz)
-        store(first_lanes(out, real), dx, (s,), 0, 1, 0, 1, 1)
+        out = first_lanes(out, real)
+        if past:
+            stream(out, dx, (s,), 0, 1, 0, 1, 1)
+        else:
+            store(out, dx, (s,), 0, 1, 0, 1, 1)
 
 
 @kernel()
-def batch_norm_backward(crew, dy, x, y, n, mean, rstd, scale, shift, relu, batch, dgamma, dbeta, dx):
+def batch_norm_backward(crew, dy, x, y, n, mean, var, eps, scale, shift, relu, batch, dgamma, dbeta, dx):
     """Write equation (36), and (37) into ``dx``.
 
     Parameters
@@ -203,10 +224,10 @@ def batch_norm_backward(crew, dy, x, y, n, mean, rstd, scale, shift, relu, batch
     y : float[B, C, S, 16] or float[0, C, S, 16]
         Its output, if there was an addend.
     n : int
-    mean, rstd : float[C]
-        rstd = 1 / sqrt(var + eps)
+    mean, var : float64[C]
+    eps : float
     scale, shift : float[C]
-        Those of the forward pass.
+        Those of the forward pass, as the former.
     relu : bool
         Whether it applied a ReLU: then its gradient (16) comes first, by the sign of ``y``, or of what it was without
         an addend.
@@ -226,14 +247,16 @@ def batch_norm_backward(crew, dy, x, y, n, mean, rstd, scale, shift, relu, batch
     gates = relu and y.shape[0] == 0
     for c in prange(crew, C):
         gamma_sum, beta_sum = 0.0, 0.0
+        middle, unit = moments(x, c, mean, var, eps)
         for b in range(B):
             real = min(LANES, n - b * LANES)
-            one, other = gradient_sums(dy[b, c], x[b, c], y[b : b + 1, c], c, mean, rstd, scale, shift, relu, real)
+            arrays = dy[b, c], x[b, c], y[b : b + 1, c]
+            one, other = gradient_sums(*arrays, c, middle, unit, scale, shift, relu, real)
             beta_sum += np.float64(one)
             gamma_sum += np.float64(other)
         dgamma[c], dbeta[c] = gamma_sum, beta_sum
         for back in range(B):
             b = B - 1 - back
             real = min(LANES, n - b * LANES)
-            how = mean, rstd, scale, shift, gates, batch, gamma_sum, beta_sum
-            write_gradient(dy[b, c], x[b, c], c, m, *how, real, dx[b, c])
+            how = middle, unit, scale, shift, gates, batch, gamma_sum, beta_sum
+            write_gradient(dy[b, c], x[b, c], c, m, *how, real, False, dx[b, c])

@@ -64,6 +64,7 @@ _BYTE = ir.IntType(8)
 _I32 = ir.IntType(32)
 _I64 = ir.IntType(64)
 _I64S = ir.VectorType(_I64, LANES)
+_LINE = 64  # bytes of a cache line
 
 
 def _address(context, builder, array_type, array, index):
@@ -812,6 +813,24 @@ def store(tile, y, index, m_axis, m, p_axis, p_step, p):
 
 @compiled_as(store)
 def _store(typingctx, tile, y, index, m_axis, m, p_axis, p_step, p):
+    return _writing("store", _put, tile, y, index, m_axis, m, p_axis, p)
+
+
+def stream(tile, y, index, m_axis, m, p_axis, p_step, p):
+    """``store`` past the caches, for what nobody reads soon: no line of memory is fetched to be overwritten.
+
+    Other threads see it after ``settle``.  Measured where it is used: what is read soon is better stored.
+    """
+    store(tile, y, index, m_axis, m, p_axis, p_step, p)
+
+
+@compiled_as(stream)
+def _stream(typingctx, tile, y, index, m_axis, m, p_axis, p_step, p):
+    return _writing("stream", _put_past, tile, y, index, m_axis, m, p_axis, p)
+
+
+def _writing(operation, put, tile, y, index, m_axis, m, p_axis, p):
+    """Return signature and code of ``store``, or of what means the same, where ``put`` writes one vector."""
     M, P = m.literal_value, p.literal_value
 
     def codegen(context, builder, signature, args):
@@ -825,11 +844,41 @@ def _store(typingctx, tile, y, index, m_axis, m, p_axis, p_step, p):
                 here = builder.bitcast(_move(builder, first, offset), vector)
                 pixel = p_axis.literal_value, _times(builder, args[6], q)
                 place = _further(builder, args[2], (m_axis.literal_value, i), pixel)
-                check_inside(context, builder, "store", view, place)
-                builder.store(lanes[i * P + q], here).align = y.dtype.bitwidth // 8
+                check_inside(context, builder, operation, view, place)
+                put(builder, lanes[i * P + q], here, y.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
     return types.void(tile, y, index, m_axis, m, p_axis, types.intp, p), codegen
+
+
+def _put(builder, vector, pointer, align):
+    builder.store(vector, pointer).align = align
+
+
+def _put_past(builder, vector, pointer, align):
+    """As ``_put`` for an address that no cache line begins at: hardware has no such store."""
+    address = builder.ptrtoint(pointer, _I64)
+    begins = builder.icmp_unsigned("==", builder.and_(address, ir.Constant(_I64, _LINE - 1)), ir.Constant(_I64, 0))
+    with builder.if_else(begins, likely=True) as (at_a_line, elsewhere):
+        with at_a_line:
+            past = builder.store(vector, pointer)
+            past.align = _LINE
+            past.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(_I32, 1)]))
+        with elsewhere:
+            _put(builder, vector, pointer, align)
+
+
+def settle():
+    """Let what this thread has streamed be there for others who read after they have heard that it is done."""
+
+
+@compiled_as(settle)
+def _settle(typingctx):
+    def codegen(context, builder, signature, args):
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
 
 
 def store_within(row, y, index, axis):
