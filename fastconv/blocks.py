@@ -39,7 +39,7 @@ def empty(shape: Shape, dtype: np.typing.DTypeLike) -> Blocks:
 
 
 def planes(array: np.ndarray) -> np.ndarray:
-    """View (B, C, H, W, 16) or (B, features, 16) as (B, C, S, 16)."""
+    """View (B, C, H, W, 16), (B, C, L, 16) or (B, features, 16) as (B, C, S, 16)."""
     return array.reshape(array.shape[0], array.shape[1], -1, LANES)
 
 
@@ -138,7 +138,7 @@ def pack_pixels(x: np.ndarray, table: np.ndarray, out: Blocks, index: np.ndarray
 
 
 def unpack(x: Blocks) -> np.ndarray:
-    """Return a new array (n, C, H, W) or (n, features) of the real images."""
+    """Return a new array (n, C, H, W), (n, C, L) or (n, features) of the real images."""
     images = np.empty(x.shape, x.array.dtype)
     if x.n:
         lanes.unpack(planes(x.array), images.reshape(x.n, x.array.shape[1], -1))

@@ -16,6 +16,7 @@ from fastconv.layers.batchnorm import Folded
 from fastconv.layers.channelwise import Channelwise
 from fastconv.shapes import Shape
 from fastconv_kernels import limits, memory
+from fastconv_kernels.runtime import get_num_threads
 from fastconv_kernels.tile import LANES
 
 _OF_TRAINING = frozenset(
@@ -37,6 +38,7 @@ class Footprint(NamedTuple):
 def of_plan(work: Workspace) -> Footprint:
     """Return what a planned workspace, with all inside it, takes."""
     totals = [0, 0]
+    waiting = [0]  # the threads' own memory, which all launches share
     met: set[int] = set()
 
     def walk(thing: Any, is_of_training: bool) -> None:
@@ -56,7 +58,12 @@ def of_plan(work: Workspace) -> Footprint:
         elif isinstance(thing, Workspace):
             # A normalisation that an evaluation folds into the convolution before it gives nothing of its own then, and
             # the first of those that are joined gives nothing in training.
-            joined = [inner.y for layer, inner in thing.__dict__.get("steps", ()) if isinstance(layer, Channelwise)]
+            chains = [
+                (layer, inner) for layer, inner in thing.__dict__.get("steps", ()) if isinstance(layer, Channelwise)
+            ]
+            joined = [inner.y for _, inner in chains]
+            for chain, inner in chains:
+                waiting.append(get_num_threads() * chain.kernels.scratch_bytes(len(inner.y.array)))
             for layer, inner in thing.__dict__.get("evaluation", ()):
                 if isinstance(layer, Folded):
                     if any(inner.y is each for each in joined):
@@ -71,7 +78,7 @@ def of_plan(work: Workspace) -> Footprint:
             walk(each, is_of_training or name in _OF_TRAINING)
 
     walk(work, False)
-    return Footprint(*totals)
+    return Footprint(totals[0], totals[1] + max(waiting))
 
 
 def of_batch(model: Layer, shape: Shape) -> Footprint:

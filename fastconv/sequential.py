@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from fastconv import blocks, forks
+from fastconv import blocks, forks, shapes
 from fastconv.blocks import Blocks
 from fastconv.layers import Dropout, Layer, Softmax, Workspace
-from fastconv.layers.base import Parameter
+from fastconv.layers.base import Parameter, is_ours
 from fastconv.layers.fusion import plan_chain
 from fastconv.layers.softmax import write_softmax
 from fastconv.normalization import Normalization
@@ -61,6 +61,7 @@ class Sequential(Layer):
     """
 
     def __init__(self, *layers: Layer, seed: int = 0) -> None:
+        shapes.seed("Sequential", seed)
         for number, layer in enumerate(layers):
             if not isinstance(layer, Layer):
                 raise TypeError(f"Sequential: expected layers, got {type(layer).__name__} at position {number}")
@@ -99,7 +100,8 @@ class Sequential(Layer):
             draw(parameter, seed, *place)
 
     def initialize(self, seed: int) -> None:
-        """Draw all weights anew from ``seed``, as the constructor does."""
+        """Draw all weights anew from ``seed``, as the constructor does; raises ValueError if it is below 0."""
+        shapes.seed("Sequential.initialize", seed)
         self._name_and_seed(seed, Parameter.redraw)
 
     def reseed_dropout(self, seed: int) -> None:
@@ -170,7 +172,7 @@ class Sequential(Layer):
 
     def fuses_sum(self) -> bool:
         """Whether the last layer does."""
-        return bool(self.layers) and self.layers[-1].fuses_sum()
+        return bool(self.layers) and is_ours(self.layers[-1]) and self.layers[-1].fuses_sum()
 
     def forward_blocks(self, x: Blocks, work: Workspace, training: bool) -> Blocks:
         """Run the steps in order."""
@@ -201,7 +203,8 @@ class Sequential(Layer):
     ) -> Blocks:
         """Pack the images ``x[index]`` (all if None) and run them forward; the result lasts until the next run.
 
-        This is ``forward`` without its checks and copies, for loops that call it thousands of times.
+        This is ``forward`` without its checks and copies, for loops that call it thousands of times.  The caller holds
+        ``lock``.
 
         Parameters
         ----------
@@ -211,9 +214,14 @@ class Sequential(Layer):
         pack : function with the arguments of ``blocks.pack_pixels``
             What packs uint8 images, such as a ``fastconv.augment.Packing``.
         """
+        self._running = None
         plan = self._packed_plan(x, index, training, pack)
         self._running = plan if training else None
-        return self.forward_blocks(plan.x, plan.work, training)
+        try:
+            return self.forward_blocks(plan.x, plan.work, training)
+        except BaseException:
+            self._running = None  # half a batch has no gradient
+            raise
 
     def packed(
         self,

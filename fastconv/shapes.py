@@ -23,6 +23,17 @@ def count(operation: str, name: str, number: object) -> int:
     return number
 
 
+def seed(operation: str, number: object) -> int:
+    """Return a seed; raises ValueError unless it is a whole number of at least 0."""
+    try:
+        value = -1 if isinstance(number, bool) else index(number)  # type: ignore[arg-type]
+    except TypeError:
+        value = -1
+    if value < 0:
+        raise ValueError(f"{operation}: expected seed as a whole number of at least 0, got {number!r}")
+    return value
+
+
 def pair(value: int | Sequence[int], name: str, operation: str, least: int = 0) -> Pair:
     """Return ``value`` as (vertical, horizontal).
 

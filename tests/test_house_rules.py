@@ -204,7 +204,7 @@ TOOLS = {
     "__init__": {"limits"},
     "runtime": {"cache", "crew", "importing", "limits", "uninterrupted"},
     "tilesize": {"tile"},
-    "memory": {"runtime"},
+    "memory": {"runtime", "tile"},
     "counter": {"runtime"},
     "exponential": {"runtime"},
     "exponential32": {"runtime", "tile"},

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fastconv import blocks
+from fastconv import blocks, shapes
 from fastconv.augment.packing import Augmentation
 from fastconv.shapes import ShapeError
 
@@ -125,10 +125,14 @@ class Augment:
         ------
         TypeError, ShapeError
             If ``images`` is no such array, or ``index`` no whole numbers.
+        ValueError
+            If ``seed`` is below 0, or ``epoch`` below 1.
         IndexError
             If there is no such image.
         """
         images = check_pixels("Augment.apply", images)
+        shapes.seed("Augment.apply", seed)
+        shapes.count("Augment.apply", "epoch", epoch)
         places = blocks.as_array("Augment.apply", "index", index)
         if places.dtype.kind not in "iu":
             raise TypeError(f"Augment.apply: expected index as whole numbers, got {places.dtype}")
@@ -139,11 +143,11 @@ class Augment:
             where = np.arange(len(images))[places]
         except IndexError as error:
             raise IndexError(f"Augment.apply: expected index among {len(images)} images: {error}") from None
-        chosen = np.atleast_1d(where)
+        numbers = np.atleast_1d(where)
         packing = Augmentation(self, images.shape[1:], np.arange(len(images)), seed).of_epoch(epoch)
         table = np.broadcast_to(np.arange(256, dtype=np.float32), (images.shape[1], 256)).copy()
-        out = blocks.empty((len(chosen), *images.shape[1:]), np.float32)
-        seen = np.rint(blocks.unpack(packing(images, table, out, chosen))).astype(np.uint8)
+        out = blocks.empty((len(numbers), *images.shape[1:]), np.float32)
+        seen = np.rint(blocks.unpack(packing(images, table, out, numbers))).astype(np.uint8)
         return seen[0] if where.ndim == 0 else seen
 
 
@@ -210,7 +214,7 @@ def _pair(name: str, value: Any, meaning: str) -> tuple[Any, Any]:
 
 PRESETS = {
     "digits": Augment(rotate=8, scale=(0.92, 1.08), shear=5, shift=1.5),
-    "fashion": Augment(crop=2, flip=True, cutout=8),
+    "fashion": Augment(crop=1, flip=True, cutout=8),
     "cifar": Augment(crop=4, padding_mode="reflect", flip=True, cutout=8),
 }
 """What suits handwritten digits, Fashion-MNIST's clothes and small colour photographs."""

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from fastconv import shapes
 from fastconv.augment.options import PRESETS, Augment, check_pixels, chosen
 from fastconv.augment.packing import Augmentation, Packing
 
@@ -10,7 +11,8 @@ VIEWS = {
     "fashion": Augment(crop=1, flip=True),
     "cifar": Augment(crop=2, padding_mode="reflect", flip=True),
 }
-"""What views undergo, for each preset of training: half its ranges, and nothing that bends or hides parts of an image.
+"""What views undergo, for each preset of training: half its ranges, but a pixel at least, and nothing that bends or hides
+parts of an image.
 
 Of 3,773 digits held out, lenet5 got 26 wrong alone, 23 with 16 views of up to 10 degrees, a tenth of the size and 2
 pixels, bent elastically, as it was trained, and 20 to 21 with half of that; without the bending its cross-entropy fell
@@ -45,8 +47,7 @@ def views(operation: str, x: object, tta: object, augment: Augment | str | None,
     """
     if not isinstance(tta, int) or isinstance(tta, bool) or tta < 1:
         raise ValueError(f"{operation}: expected tta of at least 1, got {tta!r}")
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise ValueError(f"{operation}: expected seed as a whole number of at least 0, got {seed!r}")
+    shapes.seed(operation, seed)
     options = chosen(operation, augment)
     if tta == 1 or (isinstance(x, np.ndarray) and x.shape[:1] == (0,)):
         return []

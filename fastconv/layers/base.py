@@ -111,8 +111,10 @@ class Parameter:
         self.entropy = entropy
         if self._value is not None:
             old, self._value = self._value, None
-            old[...] = self.value
-            self._value = old
+            try:
+                old[...] = self.value
+            finally:  # others know this array by its address
+                self._value = old
 
     def to(self, dtype: np.typing.DTypeLike) -> None:
         """Convert value and gradient."""
@@ -171,7 +173,7 @@ class Workspace:
         must be whole by then.
         """
         new = Workspace(self.dtype)
-        if not type(layer).__module__.startswith("fastconv."):
+        if not is_ours(layer):
             new.is_anothers = True
             return new
         new._shares, new._outermost = self._shares, False
@@ -224,6 +226,11 @@ class Workspace:
     if TYPE_CHECKING:
 
         def __setattr__(self, name: str, value: Any) -> None: ...
+
+
+def is_ours(layer: "Layer") -> bool:
+    """Whether its class is fastconv's: one of somebody else's may do more behind what it inherits."""
+    return type(layer).__module__.startswith("fastconv.")
 
 
 class Layer:

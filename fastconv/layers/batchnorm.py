@@ -100,11 +100,10 @@ class _BatchNorm(Layer):
 
     def forward_blocks(self, x: Blocks, work: Workspace, training: bool) -> Blocks:
         """Write equation (35), through ReLU if one follows; while training, with the batch's own statistics."""
-        work.batch = training or not self.track_running_stats
         work.x = x if training else None
         values, y = planes(x.array), planes(work.y.array)
         addend = work.nothing if work.addend is None else planes(work.addend.array)
-        if work.batch:
+        if training or not self.track_running_stats:
             into = work.mean, work.var, work.scale, work.shift, y
             batchnorm.batch_norm_forward(values, x.n, *self.affine_of(work), self.eps, addend, work.relu, *into)
             if training:
@@ -159,7 +158,6 @@ class _BatchNorm(Layer):
             work.scale,
             work.shift,
             work.relu,
-            work.batch,
             work.dgamma,
             work.dbeta,
             planes(dx.array),

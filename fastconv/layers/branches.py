@@ -3,7 +3,7 @@
 from typing import Any
 
 from fastconv.blocks import Blocks, pixels, planes
-from fastconv.layers.base import Layer, Workspace
+from fastconv.layers.base import Layer, Workspace, is_ours
 from fastconv.shapes import Shape, ShapeError
 from fastconv_kernels import branches as kernels
 
@@ -18,9 +18,9 @@ class Branches(Layer):
         """Whether the first branch is to add the second to its output."""
         return False
 
-    def _check(self, branches: tuple[Layer | None, ...]) -> None:
+    def _check(self, branches: tuple[Layer | None, ...], may_do_nothing: tuple[int, ...] = ()) -> None:
         for number, branch in enumerate(branches):
-            if branch is not None and not isinstance(branch, Layer):
+            if not isinstance(branch, Layer) and not (branch is None and number in may_do_nothing):
                 name = type(self).__name__
                 raise TypeError(f"{name}: expected layers, got {type(branch).__name__} as branch {number}")
         self.branches = branches
@@ -88,7 +88,7 @@ class _Sum(Branches):
 
     def _fuses(self) -> bool:
         first = self.branches[0]
-        return len(self.branches) == 2 and first is not None and first.fuses_sum()
+        return len(self.branches) == 2 and first is not None and is_ours(first) and first.fuses_sum()
 
     def plan(self, shape: Shape, work: Workspace) -> Shape:
         """Plan every branch; their outputs must have one shape."""
@@ -144,7 +144,7 @@ class Residual(_Sum):
 
     def __init__(self, body: Layer, shortcut: Layer | None = None) -> None:
         self.body, self.shortcut = body, shortcut
-        self._check((body, shortcut))
+        self._check((body, shortcut), may_do_nothing=(1,))
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

@@ -27,13 +27,13 @@ class Dropout(Layer):
     Raises
     ------
     ValueError
-        If p is outside its range.
+        If p or seed is outside its range.
     """
 
     def __init__(self, p: float = 0.5, seed: int = 0) -> None:
         if isinstance(p, bool) or not isinstance(p, int | float) or not 0 <= p < 1:
             raise ValueError(f"{type(self).__name__}: expected p of at least 0 and below 1, got {p!r}")
-        self.p, self.seed, self.passes = float(p), seed, 0
+        self.p, self.seed, self.passes = float(p), shapes.seed(type(self).__name__, seed), 0
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from fastconv.layers.activation import ReLU
-from fastconv.layers.base import Layer, Workspace
+from fastconv.layers.base import Layer, Workspace, is_ours
 from fastconv.layers.batchnorm import folded
 from fastconv.layers.channelwise import joined
 from fastconv.layers.conv import Conv2d
@@ -45,9 +45,10 @@ def plan_chain(layers: Sequence[Layer], shape: Shape, work: Workspace) -> Shape:
         inner.relu = relu
         if work.adds and number == len(layers) - 1:
             inner.adds, inner.relu = True, work.relu
-        inner.may_stay = any(follower.knows_pieces for _, follower, _ in stepping[place + 1 : place + 2])
+        followers = stepping[place + 1 : place + 2]
+        inner.may_stay = is_ours(layer) and any(is_ours(other) and other.knows_pieces for _, other, _ in followers)
         try:
-            if spread is not None and not layer.takes_pieces(shape, spread):
+            if spread is not None and not (is_ours(layer) and layer.takes_pieces(shape, spread)):
                 steps.append(together(shape, work, spread))
                 spread = None
             inner.came = spread
@@ -68,7 +69,8 @@ def _without_fused_relus(layers: Sequence[Layer]) -> list[tuple[int, Layer, bool
     stepping: list[tuple[int, Layer, bool]] = []
     numbered = enumerate(layers)
     for number, layer in numbered:
-        relu = layer.fuses_relu and number + 1 < len(layers) and type(layers[number + 1]) is ReLU
+        followed = number + 1 < len(layers) and type(layers[number + 1]) is ReLU
+        relu = followed and is_ours(layer) and layer.fuses_relu
         stepping.append((number, layer, relu))
         if relu:
             next(numbered)

@@ -117,6 +117,11 @@ class KeepBest(Callback):
         sign = 1 if self.monitor.endswith("acc") else -1
         return best is None or sign * (value - best) > self.min_delta
 
+    def on_train_begin(self, run: Run) -> None:
+        """Forget an earlier training; one that goes on has its epochs in the history."""
+        if not run.history:
+            self.record, self._weights = None, {}
+
     def on_epoch_end(self, run: Run, record: Record) -> None:
         """Copy the weights if this epoch is better than all before."""
         if self._is_better(record):
@@ -162,7 +167,10 @@ class EarlyStopping(KeepBest):
         self._waited = 0
 
     def on_train_begin(self, run: Run) -> None:
-        """Check that there will be something to go by."""
+        """Forget an earlier training, and check that there will be something to go by."""
+        super().on_train_begin(run)
+        if not run.history:
+            self._waited = 0
         if self.monitor.startswith("val") and not run.validated:
             raise ValueError(
                 f"EarlyStopping: expected images to validate on, since it goes by {self.monitor}, got none"
@@ -215,8 +223,9 @@ class TimeBudget(Callback):
         self._began = self._trained = self._kept = self._before = 0.0
 
     def on_train_begin(self, run: Run) -> None:
-        """Start the clock."""
+        """Start the clock, or let it go on."""
         self._began = perf_counter() - self._before
+        self._before = 0.0  # the next training begins anew
 
     def on_batch_begin(self, run: Run) -> None:
         """Move the schedule on."""

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastconv import shapes
 from fastconv.data import split
 from fastconv.layers import Softmax
 from fastconv.losses import CrossEntropyLoss, Loss
@@ -30,18 +31,19 @@ def check_options(epochs: int, batch_size: int, seed: int) -> None:
     for name, number in (("epochs", epochs), ("batch_size", batch_size)):
         if not isinstance(number, int) or isinstance(number, bool) or number < 1:
             raise ValueError(f"fit: expected {name} of at least 1, got {number!r}")
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise ValueError(f"fit: expected seed as a whole number of at least 0, got {seed!r}")
+    shapes.seed("fit", seed)
 
 
-def checked_loss(loss: Loss | None, model: Sequential) -> Loss:
+def checked_loss(operation: str, loss: Loss | None, model: Sequential) -> Loss:
     """Return the loss to train by; raises TypeError or ValueError if it is none, or does not fit the model's end."""
     loss = CrossEntropyLoss() if loss is None else loss
     if not isinstance(loss, Loss):
-        raise TypeError(f"fit: expected loss to be a Loss, such as CrossEntropyLoss(), got {type(loss).__name__}")
+        raise TypeError(
+            f"{operation}: expected loss to be a Loss, such as CrossEntropyLoss(), got {type(loss).__name__}"
+        )
     if isinstance(loss, CrossEntropyLoss) and model.layers and isinstance(model.layers[-1], Softmax):
         raise ValueError(
-            "fit: expected a model that ends in logits, got one that ends in Softmax; leave that layer out"
+            f"{operation}: expected a model that ends in logits, got one that ends in Softmax; leave that layer out"
         )
     return loss
 

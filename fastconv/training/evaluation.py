@@ -19,7 +19,7 @@ def evaluate(
 ) -> dict[str, float]:
     """Return {"loss": mean cross-entropy, "accuracy": fraction right}; see ``Sequential.evaluate``.
 
-    Another ``loss`` takes the cross-entropy's place.
+    Another ``loss`` takes the cross-entropy's place; there is no accuracy if it counts no right answers.
     """
     return evaluate_and_predict(model, x, y, batch_size, loss)[0]
 
@@ -40,7 +40,7 @@ def evaluate_and_predict(
     measured = measure(model, loss, x, np.arange(x.shape[0]), target, batch_size, predicted=predicted)
     assert measured is not None
     value, accuracy = measured
-    return {"loss": value, "accuracy": accuracy or 0.0}, predicted
+    return {"loss": value} if accuracy is None else {"loss": value, "accuracy": accuracy}, predicted
 
 
 def of_probabilities(p: np.ndarray, y: np.ndarray, loss: Loss | None = None) -> dict[str, float]:

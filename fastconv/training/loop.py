@@ -105,7 +105,7 @@ def fit(
         any more.
     """
     check_options(epochs, batch_size, seed)
-    loss = checked_loss(loss, model)
+    loss = checked_loss("fit", loss, model)
     optimizer = optim.by_name(optimizer) if isinstance(optimizer, str) else optimizer
     rates = schedules.followed(schedule)
     options = chosen("fit", augment)

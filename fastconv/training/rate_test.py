@@ -6,11 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastconv import optim, plots
+from fastconv import optim, plots, shapes
 from fastconv.data import permutation
-from fastconv.losses import CrossEntropyLoss, Loss
+from fastconv.losses import Loss
 from fastconv.optim import Optimizer
 from fastconv.sequential import Sequential
+from fastconv.training.checks import checked_loss
 from fastconv.training.step import checked_step
 
 _KEPT = 0.9
@@ -76,13 +77,16 @@ def lr_find(
     ------
     ShapeError, TypeError, ValueError
         If arguments do not fit together, or the loss is not finite from the beginning.
+    NoRoomError
+        If there is no memory for a batch.
     """
     if not 0 < lowest < highest < np.inf:
         raise ValueError(f"lr_find: expected 0 < lowest < highest, got {lowest!r} and {highest!r}")
     for name, number, least in (("steps", steps, 10), ("batch_size", batch_size, 1)):
         if not isinstance(number, int) or isinstance(number, bool) or number < least:
             raise ValueError(f"lr_find: expected {name} of at least {least}, got {number!r}")
-    loss = CrossEntropyLoss() if loss is None else loss
+    loss = checked_loss("lr_find", loss, model)
+    shapes.seed("lr_find", seed)
     model = deepcopy(model)
     optimizer = optim.by_name(optimizer) if isinstance(optimizer, str) else deepcopy(optimizer)
     optimizer.lr = 1.0  # what a step's factor is the rate of

@@ -87,9 +87,9 @@ def write_statistics(x, c, n, gamma, beta, eps, mean, var, scale, shift):
 
 @kernel(parallel=False)
 def write_line(x, addend, c, scale, shift, relu, past, y):
-    """Write into ``y`` [S, 16] x * scale[c] + shift[c], plus ``addend[0]`` if there is one, and max(0, that).
+    """Write into ``y`` [S, 16] x * scale[c] + shift[c], plus ``addend[0]`` if there is one; if ``relu``, max(0, that).
 
-    The last if ``relu``; ``past`` the caches if nobody reads ``y`` soon.
+    With ``past`` it is stored past the caches, and the kernel that calls this ends with ``settle()``.
     """
     factor, add = full(x, scale[c], 1, 1), full(x, shift[c], 1, 1)
     for s in range(x.shape[0]):
@@ -190,15 +190,15 @@ def gradient_sums(dy, x, y, c, mean, rstd, scale, shift, relu, real):
 
 
 @kernel(parallel=False)
-def write_gradient(dy, x, c, m, mean, rstd, scale, shift, relu, batch, dgamma, dbeta, real, past, dx):
-    """Write a block's part of equation (37) of channel c into ``dx``, ``past`` the caches if nobody reads it soon.
+def write_gradient(dy, x, c, m, mean, rstd, scale, shift, relu, dgamma, dbeta, real, past, dx):
+    """Write a block's part of equation (37) of channel c into ``dx``; dy, x and dx are [S, 16].
 
-    dy, x and dx are [S, 16]; ``mean`` and ``rstd`` are those of ``moments``.
+    ``mean`` and ``rstd`` are those of ``moments``; ``past`` is as in ``write_line``.
     """
     factor, add, middle = full(x, scale[c], 1, 1), full(x, shift[c], 1, 1), full(x, mean, 1, 1)
     # dx = scale * dz - along * (x - mean) - level, with the coefficients of (37)
-    along = full(x, x.dtype.type(-scale[c] * rstd * dgamma / m if batch else 0.0), 1, 1)
-    level = full(x, x.dtype.type(-scale[c] * dbeta / m if batch else 0.0), 1, 1)
+    along = full(x, x.dtype.type(-scale[c] * rstd * dgamma / m), 1, 1)
+    level = full(x, x.dtype.type(-scale[c] * dbeta / m), 1, 1)
     for s in range(x.shape[0]):
         pixel, dz = vectors(x, (s,), 0, 1, 1), vectors(dy, (s,), 0, 1, 1)
         if relu:
@@ -212,7 +212,7 @@ def write_gradient(dy, x, c, m, mean, rstd, scale, shift, relu, batch, dgamma, d
 
 
 @kernel()
-def batch_norm_backward(crew, dy, x, y, n, mean, var, eps, scale, shift, relu, batch, dgamma, dbeta, dx):
+def batch_norm_backward(crew, dy, x, y, n, mean, var, eps, scale, shift, relu, dgamma, dbeta, dx):
     """Write equation (36), and (37) into ``dx``.
 
     Parameters
@@ -227,12 +227,10 @@ def batch_norm_backward(crew, dy, x, y, n, mean, var, eps, scale, shift, relu, b
     mean, var : float64[C]
     eps : float
     scale, shift : float[C]
-        Those of the forward pass, as the former.
+        As ``batch_norm_forward`` took and wrote them.
     relu : bool
         Whether it applied a ReLU: then its gradient (16) comes first, by the sign of ``y``, or of what it was without
         an addend.
-    batch : bool
-        Whether the statistics are the batch's, which depend on x; else dx = scale * dy.
     dgamma, dbeta : float[C]
         Overwritten.
     dx : float[B, C, S, 16]
@@ -258,5 +256,5 @@ def batch_norm_backward(crew, dy, x, y, n, mean, var, eps, scale, shift, relu, b
         for back in range(B):
             b = B - 1 - back
             real = min(LANES, n - b * LANES)
-            how = middle, unit, scale, shift, gates, batch, gamma_sum, beta_sum
+            how = middle, unit, scale, shift, gates, gamma_sum, beta_sum
             write_gradient(dy[b, c], x[b, c], c, m, *how, real, False, dx[b, c])

@@ -1,8 +1,10 @@
 """Normalisation, depthwise convolution and normalisation as one pass over each channel, forward and backward.
 
-All three look at one channel only.  So a task takes a channel of the whole batch through all of them: what lies between
-the first two is a plane of one block, in a thread's own memory, and nothing else leaves the caches but what must be
-kept.  Parts and bits are those of batchnorm.py and depthwise.py, equations those of docs/backprop.md.
+All three look at one channel only.  So a task takes a channel of the whole batch through all of them.  What lies
+between the first two is a plane of one block, in a thread's own memory.  There too, in the backward pass, a channel's
+gradient waits for the first normalisation's sums.  As long as a channel of the batch fits into the caches, nothing
+leaves them but what must be kept.  Parts and bits are those of batchnorm.py and depthwise.py, equations those of
+docs/backprop.md.
 
 Symbols
 -------
@@ -12,6 +14,7 @@ x, d, y      input of the first normalisation, input of the second, its output
 """
 
 from functools import lru_cache
+from math import prod
 
 import numpy as np
 
@@ -129,7 +132,7 @@ def backward(gather, scatter):
             for back in range(B):
                 b = B - 1 - back
                 real = min(LANES, n - b * LANES)
-                how = middle_2, unit_2, scale_2, shift_2, relu_2, True, gamma_sum, beta_sum
+                how = middle_2, unit_2, scale_2, shift_2, relu_2, gamma_sum, beta_sum
                 write_gradient(dy[b, c], d[b, c], c, m_2, *how, real, False, dline[me])
                 write_line(x[b, c], x[:0, c], c, scale, shift, relu, False, line[me])
                 gather(dplane[me], plane[me], shares[b, c], rows, left, taps[me])
@@ -143,7 +146,7 @@ def backward(gather, scatter):
             dgamma[c], dbeta[c] = gamma_sum, beta_sum
             for b in range(B):  # the first was read last
                 real = min(LANES, n - b * LANES)
-                how = middle, unit, scale, shift, relu, True, gamma_sum, beta_sum
+                how = middle, unit, scale, shift, relu, gamma_sum, beta_sum
                 write_gradient(lines[me, b], x[b, c], c, m, *how, real, True, dx[b, c])
         settle()
 
@@ -165,12 +168,18 @@ class Channelwise:
         scatter, *self._against = depthwise.against(geometry, depthwise.forward_plane, depthwise.backward_input_plane)
         self._forward, self._backward = forward(correlate), backward(gather, scatter)
 
-    def _scratch(self, blocks):
-        """Return memory for each thread: a plane before and one behind the filter, a channel; sums."""
+    def _shapes(self, blocks):
         before, behind, taps = self._geometry.image, self._geometry.output, self._geometry.weight[2:]
         planes = (*before, LANES), (*behind, LANES), (blocks, *before, LANES)
-        shapes = *planes, (*taps, LANES), (-(-2 * blocks // LANES), LANES)
-        *waiting, sums, parts = memory.scratch_parts(shapes, self._geometry.dtype)
+        return *planes, (*taps, LANES), (-(-2 * blocks // LANES), LANES)
+
+    def scratch_bytes(self, blocks):
+        """Return how much memory besides its arguments' a thread needs for so many blocks."""
+        return sum(map(prod, self._shapes(blocks))) * self._geometry.dtype.itemsize
+
+    def _scratch(self, blocks):
+        """Return memory for each thread: a plane before and one behind the filter, a channel; sums."""
+        *waiting, sums, parts = memory.scratch_parts(self._shapes(blocks), self._geometry.dtype)
         parts = parts.reshape(parts.shape[0], -1)[:, : 2 * blocks].reshape(-1, 2, blocks)
         return tuple((each, _line(each)) for each in waiting), (sums, parts)
 

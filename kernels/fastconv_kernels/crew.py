@@ -16,7 +16,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.core.callconv import Status, excinfo_ptr_t
 
-from fastconv_kernels.tile import compiled_as
+from fastconv_kernels.tile import CACHE_LINE, compiled_as
 
 
 class Crew(NamedTuple):
@@ -49,7 +49,6 @@ def take(taken, whose):
     return taken[whose] - 1
 
 
-_LINE = 64  # bytes between two workers' counters: a cache line that two cores write would go to and fro
 _BYTE, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 _POINTER = _BYTE.as_pointer()
 
@@ -57,7 +56,7 @@ _POINTER = _BYTE.as_pointer()
 @compiled_as(take)
 def _take(typingctx, taken, whose):
     def codegen(context, builder, signature, args):
-        counter = builder.add(args[0], builder.mul(args[1], ir.Constant(_I64, _LINE)))
+        counter = builder.add(args[0], builder.mul(args[1], ir.Constant(_I64, CACHE_LINE)))
         pointer = builder.inttoptr(counter, _I64.as_pointer())
         # Relaxed order is enough: tasks share nothing, and the end of the launch is a barrier.
         return builder.atomic_rmw("add", pointer, ir.Constant(_I64, 1), "monotonic")
@@ -83,8 +82,10 @@ def _call_crew(typingctx, kernel, workers, arguments):
         _, workers, values = args
         workers = builder.sext(workers, _I64) if workers.type.width < 64 else workers
         context.active_code_library.add_linking_library(compiled.library)
-        counters = builder.alloca(_BYTE, builder.mul(workers, ir.Constant(_I64, _LINE)))
-        cgutils.memset(builder, counters, builder.mul(workers, ir.Constant(_I64, _LINE)), 0)
+        # A counter a cache line: one that two cores write would go to and fro.
+        counters = builder.alloca(_BYTE, builder.mul(workers, ir.Constant(_I64, CACHE_LINE)))
+        counters.align = CACHE_LINE
+        cgutils.memset(builder, counters, builder.mul(workers, ir.Constant(_I64, CACHE_LINE)), 0)
         error = cgutils.alloca_once_value(builder, ir.Constant(_I32, 0))
         reason = cgutils.alloca_once(builder, excinfo_ptr_t)
         shared = [values, workers, builder.ptrtoint(counters, _I64), error, reason]

@@ -13,8 +13,7 @@ from math import prod
 import numpy as np
 
 from fastconv_kernels.runtime import most_threads
-
-CACHE_LINE = 64
+from fastconv_kernels.tile import CACHE_LINE
 
 
 def empty(shape, dtype):

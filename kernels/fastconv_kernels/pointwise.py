@@ -163,9 +163,9 @@ def backward_filter(M, P):
         B, F, S, _ = dy.shape
         C = x.shape[1]
         T, Q, together = -(-F // M), side.shape[1], waiting.shape[1]
-        groups = -(-T // together)
-        for task in prange(crew, B * groups):
-            b, first = task // groups, task % groups * together
+        runs = -(-T // together)
+        for task in prange(crew, B * runs):
+            b, first = task // runs, task % runs * together
             image, response, share = x[b], dy[b], shares[b]
             planes, sums = side[crew.worker], waiting[crew.worker]
             for start in range(0, S, Q):

@@ -26,6 +26,8 @@ from numba.core.typing.templates import infer_global, make_intrinsic_template
 from numba.extending import register_model
 
 LANES = 16
+CACHE_LINE = 64
+"""Bytes."""
 _CHECKED = bool(config.BOUNDSCHECK)
 
 
@@ -64,7 +66,6 @@ _BYTE = ir.IntType(8)
 _I32 = ir.IntType(32)
 _I64 = ir.IntType(64)
 _I64S = ir.VectorType(_I64, LANES)
-_LINE = 64  # bytes of a cache line
 
 
 def _address(context, builder, array_type, array, index):
@@ -141,6 +142,12 @@ def _load(context, builder, pointer, scalar):
 def _splat(context, builder, value, scalar):
     vector = _vector_type(context, scalar)
     nothing = ir.Constant(vector, ir.Undefined)
+    lane0 = builder.insert_element(nothing, value, ir.Constant(_I32, 0))
+    return builder.shuffle_vector(lane0, nothing, ir.Constant(ir.VectorType(_I32, LANES), None))
+
+
+def _splat_whole(builder, value):
+    nothing = ir.Constant(_I64S, ir.Undefined)
     lane0 = builder.insert_element(nothing, value, ir.Constant(_I32, 0))
     return builder.shuffle_vector(lane0, nothing, ir.Constant(ir.VectorType(_I32, LANES), None))
 
@@ -330,7 +337,7 @@ def _prefetch(typingctx, x, index, axis, count):
         ask = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         to_read_soon_as_data = [ir.Constant(_I32, number) for number in (0, 3, 1)]
         for n in range(count.literal_value):
-            for line in range(0, LANES * x.dtype.bitwidth // 8, 64):
+            for line in range(0, LANES * x.dtype.bitwidth // 8, CACHE_LINE):
                 offset = builder.add(_times(builder, strides[axis.literal_value], n), ir.Constant(_I64, line))
                 builder.call(ask, [_move(builder, first, offset), *to_read_soon_as_data])
         return context.get_dummy_value()
@@ -490,14 +497,7 @@ def first_lanes(tile, count):
 @compiled_as(first_lanes)
 def _first_lanes(typingctx, tile, count):
     def codegen(context, builder, signature, args):
-        places = ir.VectorType(ir.IntType(64), LANES)
-        nothing = ir.Constant(places, ir.Undefined)
-        limit = builder.shuffle_vector(
-            builder.insert_element(nothing, args[1], ir.Constant(_I32, 0)),
-            nothing,
-            ir.Constant(ir.VectorType(_I32, LANES), None),
-        )
-        mask = builder.icmp_signed("<", ir.Constant(places, list(range(LANES))), limit)
+        mask = builder.icmp_signed("<", ir.Constant(_I64S, list(range(LANES))), _splat_whole(builder, args[1]))
         zero = ir.Constant(_vector_type(context, tile.dtype.scalar), None)
         lanes = cgutils.unpack_tuple(builder, args[0])
         return cgutils.pack_array(builder, [builder.select(mask, v, zero) for v in lanes])
@@ -777,12 +777,6 @@ def _sampled(typingctx, image, width, height, columns, rows):
     return columns(image, types.intp, types.intp, columns, rows), codegen
 
 
-def _splat_whole(builder, value):
-    nothing = ir.Constant(_I64S, ir.Undefined)
-    lane0 = builder.insert_element(nothing, value, ir.Constant(_I32, 0))
-    return builder.shuffle_vector(lane0, nothing, ir.Constant(ir.VectorType(_I32, LANES), None))
-
-
 def _gather(context, builder, addresses, scalar):
     """Load sixteen scalars from sixteen addresses."""
     vector, bit = _vector_type(context, scalar), ir.IntType(1)
@@ -819,7 +813,7 @@ def _store(typingctx, tile, y, index, m_axis, m, p_axis, p_step, p):
 def stream(tile, y, index, m_axis, m, p_axis, p_step, p):
     """``store`` past the caches, for what nobody reads soon: no line of memory is fetched to be overwritten.
 
-    Other threads see it after ``settle``.  Measured where it is used: what is read soon is better stored.
+    The kernel must end with ``settle``.  Measured where it is used: what is read soon is better stored.
     """
     store(tile, y, index, m_axis, m, p_axis, p_step, p)
 
@@ -856,20 +850,23 @@ def _put(builder, vector, pointer, align):
 
 
 def _put_past(builder, vector, pointer, align):
-    """As ``_put`` for an address that no cache line begins at: hardware has no such store."""
+    """Store past the caches if a cache line begins at the address, which hardware demands; else as ``_put``."""
     address = builder.ptrtoint(pointer, _I64)
-    begins = builder.icmp_unsigned("==", builder.and_(address, ir.Constant(_I64, _LINE - 1)), ir.Constant(_I64, 0))
+    begins = builder.icmp_unsigned("==", builder.and_(address, ir.Constant(_I64, CACHE_LINE - 1)), ir.Constant(_I64, 0))
     with builder.if_else(begins, likely=True) as (at_a_line, elsewhere):
         with at_a_line:
             past = builder.store(vector, pointer)
-            past.align = _LINE
+            past.align = CACHE_LINE
             past.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(_I32, 1)]))
         with elsewhere:
             _put(builder, vector, pointer, align)
 
 
 def settle():
-    """Let what this thread has streamed be there for others who read after they have heard that it is done."""
+    """End a kernel that has streamed: what its thread has streamed is then there for whoever runs after the launch.
+
+    A fence in both directions: one for stores alone would be no instruction on x86, where only streamed ones need it.
+    """
 
 
 @compiled_as(settle)
@@ -966,21 +963,15 @@ def _store_columns(typingctx, tile, w, row, column, m, p, end):
         masked = cgutils.get_or_insert_function(
             builder.module, kind, f"llvm.masked.store.v{LANES}f{w.dtype.bitwidth}.p0"
         )
-        places = ir.VectorType(ir.IntType(64), LANES)
         lanes = cgutils.unpack_tuple(builder, args[0])
         left = builder.sub(args[6], args[3])
         most = ir.Constant(_I64, LANES * P)
         kept = builder.select(builder.icmp_signed("<", left, most), left, most)
         for i in range(M):
             check_inside(context, builder, "store_columns", view, _further(builder, index, (0, i)), kept)
-        nothing = ir.Constant(places, ir.Undefined)
-        limit = builder.shuffle_vector(
-            builder.insert_element(nothing, left, ir.Constant(_I32, 0)),
-            nothing,
-            ir.Constant(ir.VectorType(_I32, LANES), None),
-        )
+        limit = _splat_whole(builder, left)
         for q in range(P):
-            here = ir.Constant(places, [LANES * q + lane for lane in range(LANES)])
+            here = ir.Constant(_I64S, [LANES * q + lane for lane in range(LANES)])
             mask = builder.icmp_signed("<", here, limit)
             for i in range(M):
                 offset = builder.add(_times(builder, strides[0], i), ir.Constant(strides[0].type, q * LANES * size))
