@@ -43,11 +43,12 @@ class EMA:
             raise ValueError(f"EMA: expected decay of at least 0 and below 1, got {decay!r}")
         self.decay, self.warmup = float(decay), bool(warmup)
         self.updates, self.swapped = 0, False
+        self._finished = False
         self._arrays: dict[str, np.ndarray] = {}
         self._groups: list[Many] = []
 
     def begin(self, model: Layer) -> None:
-        """Start at the model's weights, or go on with averages that there are already.
+        """Start at the model's weights, or go on with averages that there are already and that were not finished.
 
         Raises
         ------
@@ -56,6 +57,8 @@ class EMA:
         """
         # Whole numbers, such as a count of batches, have no average: they stay the model's.
         live = {name: array for name, array in model.named_state() if array.dtype.kind == "f"}
+        if self._finished:
+            self._arrays, self.updates, self._finished = {}, 0, False
         if not self._arrays:
             self._arrays = {name: array.copy() for name, array in live.items()}
         mine, its = ({name: (a.shape, a.dtype) for name, a in all_.items()} for all_ in (self._arrays, live))
@@ -97,9 +100,10 @@ class EMA:
             self.swap()
 
     def finish(self) -> None:
-        """Leave the averages in the model."""
+        """Leave the averages in the model; the next ``begin`` starts anew."""
         for average, value in self._pairs():
             value[...] = average
+        self._finished = True
 
     def _pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for together in self._groups:
@@ -113,6 +117,7 @@ class EMA:
     def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
         """Set what ``state_dict`` returned; ``begin`` comes next, and looks whether it fits the model."""
         state = dict(state)
+        self._finished = False
         self.updates, self.swapped = int(state.pop("updates")), bool(state.pop("swapped"))
         self._arrays, self._groups = (
             {name: _native(name, array) for name, array in state.items()},

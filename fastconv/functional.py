@@ -538,13 +538,29 @@ def hardswish(x: np.ndarray) -> np.ndarray:
 
 
 def softmax(x: np.ndarray) -> np.ndarray:
-    """Return probabilities along axis 1 of x, float[N, K, ...].  Equation (17) of docs/backprop.md."""
-    return _elementwise("softmax", x, write_softmax)
+    """Return probabilities along axis 1 of x, float[N, K, ...].  Equation (17) of docs/backprop.md.
+
+    Raises
+    ------
+    ShapeError, TypeError
+        If x has no axis 1, or does not hold real numbers.
+    """
+    return _along_classes("softmax", x, write_softmax)
 
 
 def log_softmax(x: np.ndarray) -> np.ndarray:
-    """Return the logarithms of ``softmax(x)`` without its rounding to 0.  Equation (19) of docs/backprop.md."""
-    return _elementwise("log_softmax", x, partial(write_softmax, take_log=True))
+    """Return the logarithms of ``softmax(x)`` without its rounding to 0; errors as there.
+
+    Equation (19) of docs/backprop.md.
+    """
+    return _along_classes("log_softmax", x, partial(write_softmax, take_log=True))
+
+
+def _along_classes(operation: str, x: np.ndarray, compute: Callable[[Blocks, Blocks], None]) -> np.ndarray:
+    (x,) = _together(operation, x=x)
+    if x.ndim < 2:
+        raise ShapeError(f"{operation}: expected x of shape (N, K, ...), K classes, got {x.shape}")
+    return _elementwise(operation, x, compute)
 
 
 def cross_entropy(

@@ -133,7 +133,8 @@ class CrossEntropyLoss(Loss):
     label_smoothing : float
         From 0 to below 1: how much of each target is spread over all classes (Szegedy et al. 2016, arXiv:1512.00567).
     weight : float[classes] or None
-        What each class counts; with labels, the mean is weighted too, as in PyTorch.
+        What each class counts.  With labels, the sum is divided by the sum of their weights, with probabilities, which
+        is what ``mixup`` makes of labels, by N, as in PyTorch: weights whose mean is 1 keep the loss's scale.
 
     Raises
     ------

@@ -126,7 +126,7 @@ class Optimizer:
                 memory = tuple(np.zeros(parameter.size, parameter.dtype) for _ in range(self.slots))
                 self._memory[parameter] = memory
             groups.setdefault(parameter.dtype, []).append((*memory, parameter.grad, parameter.value))
-            decays = self.decay == "all" or len(parameter.shape) > 1
+            decays = self.decay == "all" or parameter.decays
             shares.setdefault(parameter.dtype, []).append(float(decays))
         return [Many(each, shares[dtype]) for dtype, each in groups.items()]
 

@@ -55,7 +55,7 @@ class Sequential(Layer):
     Raises
     ------
     TypeError
-        If something is not a layer.
+        If something is not a layer, or some layers were converted to another dtype than others.
     ValueError
         If a layer stands in two places.
     """
@@ -73,7 +73,18 @@ class Sequential(Layer):
             if id(layer) in met:
                 raise ValueError(f"Sequential: layers {met[id(layer)]} and {name} are the same {type(layer).__name__}")
             met[id(layer)] = name
+        self._take_over_dtype()
         self._name_and_seed(seed, Parameter.seed)
+
+    def _take_over_dtype(self) -> None:
+        """Be of the dtype that the layers were converted to, if they were."""
+        found = {parameter.dtype: name for name, parameter in self.named_parameters()}
+        if len(found) > 1:
+            given = " and ".join(f"{name} of {dtype}" for dtype, name in found.items())
+            raise TypeError(f"Sequential: expected parameters of one dtype, got {given}; convert layers alike, by to()")
+        for dtype in found:
+            for module in (self, *self.modules()):
+                module.dtype = dtype
 
     def _start(self) -> None:
         self._plans: OrderedDict[Shape, Plan] = OrderedDict()
@@ -147,6 +158,11 @@ class Sequential(Layer):
             parameter.name = name
         part.normalization, part.dtype = self.normalization, self.dtype
         return part
+
+    def last_layer(self) -> Layer | None:
+        """Return the layer whose output is the model's, also inside a Sequential at the end; None if there is none."""
+        last = self.layers[-1] if self.layers else None
+        return last.last_layer() if isinstance(last, Sequential) else last
 
     def __repr__(self) -> str:
         lines = [f"  ({number}): {layer!r}".replace("\n", "\n  ") for number, layer in enumerate(self.layers)]
@@ -359,7 +375,7 @@ class Sequential(Layer):
             raise ValueError(f"{operation}: expected batch_size of at least 1, got {batch_size!r}")
         with self.lock:
             out = np.empty(self.output_shape(array.shape), self.dtype)
-            add_softmax = probabilities and not (self.layers and isinstance(self.layers[-1], Softmax))
+            add_softmax = probabilities and not isinstance(self.last_layer(), Softmax)
             for start in range(0, array.shape[0], batch_size):
                 stop = min(start + batch_size, array.shape[0])
                 if view is None:

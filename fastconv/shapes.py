@@ -16,20 +16,27 @@ class ShapeError(ValueError):
     """An array or a layer has a shape that does not fit; the message gives what was expected and what came."""
 
 
+def whole(number: object, least: int = 0) -> int | None:
+    """Return a whole number of at least ``least``, NumPy's as Python's; None if it is none."""
+    try:
+        value = index(number)  # type: ignore[arg-type]
+    except TypeError:
+        return None
+    return None if isinstance(number, bool) or value < least else value
+
+
 def count(operation: str, name: str, number: object) -> int:
     """Return a number of things, at least 1; raises ShapeError if it is none."""
-    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+    value = whole(number, 1)
+    if value is None:
         raise ShapeError(f"{operation}: expected {name} as a whole number of at least 1, got {number!r}")
-    return number
+    return value
 
 
 def seed(operation: str, number: object) -> int:
     """Return a seed; raises ValueError unless it is a whole number of at least 0."""
-    try:
-        value = -1 if isinstance(number, bool) else index(number)  # type: ignore[arg-type]
-    except TypeError:
-        value = -1
-    if value < 0:
+    value = whole(number)
+    if value is None:
         raise ValueError(f"{operation}: expected seed as a whole number of at least 0, got {number!r}")
     return value
 

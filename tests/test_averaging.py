@@ -52,7 +52,8 @@ def test_ten_steps_of_weights_and_statistics(warmup, dtype, rng):
 
 
 def test_a_model_of_two_dtypes(rng):
-    model = fc.Sequential(fc.Linear(3, 2), fc.Linear(2, 2).to(np.float64))
+    model = fc.Sequential(fc.Linear(3, 2), fc.Linear(2, 2))
+    model.layers[1].to(np.float64)
     ema = fc.EMA(0.5, warmup=False)
     ema.begin(model)
     before = model.state_dict()
@@ -178,3 +179,13 @@ def test_what_is_refused(rng):
         ema.begin(fc.Sequential(fc.Linear(4, 2)))
     with pytest.raises(ValueError, match=r"but 0.bias is missing there and float32\[2\] here"):
         ema.begin(fc.Sequential(fc.Linear(3, 2, bias=False)))
+
+
+def test_the_averages_of_one_training_are_not_the_next_ones(data):
+    ema, options = fc.EMA(0.9), {"epochs": 1, "verbose": False}
+    first, second, alone = net(0), net(5), net(5)
+    first.fit(*data, ema=ema, **options)
+    second.fit(*data, ema=ema, **options)
+    alone.fit(*data, ema=fc.EMA(0.9), **options)
+    for name, value in alone.state_dict().items():
+        np.testing.assert_array_equal(second.state_dict()[name], value)

@@ -159,6 +159,8 @@ def test_dropout_inside_a_branch_is_seeded_by_its_place(rng):
     ("make", "error", "message"),
     [
         (lambda: fc.Residual("conv"), TypeError, "Residual: expected layers, got str as branch 0"),
+        (lambda: fc.Residual(None), TypeError, "Residual: expected layers, got NoneType as branch 0"),
+        (lambda: fc.Parallel(None, fc.ReLU()), TypeError, "Parallel: expected layers, got NoneType as branch 0"),
         (lambda: fc.Concat(fc.ReLU()), TypeError, "Concat: expected at least two branches, got 1"),
         (lambda: fc.Parallel(), TypeError, "Parallel: expected at least two branches, got 0"),
         (

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import fastconv as fc
+from fastconv.training import KeepBest
 
 
 def net(seed=0):
@@ -212,6 +213,15 @@ def test_a_step_without_finite_loss_changes_no_weight(data):
         ({"y": np.zeros(149, int)}, fc.ShapeError, r"expected 150 labels, one an image, got shape \(149,\)"),
         ({"x": np.zeros((0, 1, 4, 4)), "y": np.zeros(0, int)}, ValueError, "fit: expected at least one image"),
         ({"x": np.zeros((150, 1, 5, 4))}, fc.ShapeError, r"layer 1: linear: expected x of shape \(N, 16\)"),
+        (
+            {"optimizer": fc.Adam},
+            TypeError,
+            r"fit: expected optimizer as an Optimizer, such as SGD\(0.1\), or a name, got",
+        ),
+        ({"schedule": 0.1}, TypeError, "fit: expected schedule as a function of progress, or a name, got 0.1"),
+        ({"ema": 0.99}, TypeError, r"fit: expected ema as an EMA, such as EMA\(0.999\), or None, got 0.99"),
+        ({"callbacks": fc.EarlyStopping()}, TypeError, "fit: expected callbacks as a list of them, got <"),
+        ({"callbacks": [fc.EarlyStopping]}, TypeError, "fit: expected callbacks as objects of subclasses of Callback"),
         ({"loss": "mse"}, TypeError, r"expected loss to be a Loss, such as CrossEntropyLoss\(\), got str"),
         ({"schedule": "plateau"}, ValueError, "ReduceOnPlateau: expected images to validate on"),
         ({"callbacks": [fc.EarlyStopping()]}, ValueError, "EarlyStopping: expected images to validate on"),
@@ -228,9 +238,16 @@ def test_wrong_arguments_are_refused_before_training(data, change, error, messag
     assert same(weights(model), before)
 
 
-def test_a_model_that_ends_in_softmax_is_not_trained_twice_softmaxed(data):
-    with pytest.raises(ValueError, match="got one that ends in Softmax; leave that layer out"):
-        fc.Sequential(fc.Flatten(), fc.Linear(16, 3), fc.Softmax()).fit(*data, verbose=False)
+@pytest.mark.parametrize("inside", [lambda model: model, fc.Sequential], ids=["alone", "in another"])
+def test_a_model_that_ends_in_softmax_is_not_trained_twice_softmaxed(data, inside):
+    model = inside(fc.Sequential(fc.Flatten(), fc.Linear(16, 3), fc.Softmax()))
+    with pytest.raises(ValueError, match=r"fit: expected .* got one that ends in Softmax; leave that layer out"):
+        model.fit(*data, verbose=False)
+    with pytest.raises(ValueError, match=r"lr_find: expected .* got one that ends in Softmax; leave that layer out"):
+        fc.lr_find(model, *data)
+    p = model.predict_proba(data[0])
+    np.testing.assert_array_equal(p, model.forward(data[0]))
+    np.testing.assert_allclose(model.evaluate(*data)["loss"], -np.log(p[np.arange(150), data[1]]).mean(), rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", fc.schedules.NAMES)
@@ -390,13 +407,26 @@ def test_early_stopping_puts_the_best_weights_back_and_says_from_which_epoch(dat
     assert capsys.readouterr().out.splitlines()[-1] == text
 
 
-def test_early_stopping_without_need_keeps_the_best_weights_too(data):
+def test_early_stopping_without_need_keeps_the_best_weights_too(data, capsys):
     model = net()
     history = model.fit(
         *data, epochs=3, validation_data=data, callbacks=[Play([1, 0.5, 0.7]), fc.EarlyStopping(2)], verbose=False
     )
     np.testing.assert_array_equal(model.parameters()[-1].value, 2)
-    assert (len(history), history.stopped) == (3, None)
+    assert (len(history), history.stopped, history.kept, history.best["epoch"]) == (3, None, 2, 2)
+    net().fit(*data, epochs=3, validation_data=data, callbacks=[Play([1, 0.5, 0.7]), fc.EarlyStopping(2)])
+    assert capsys.readouterr().out.splitlines()[-1] == "the weights of epoch 2 are kept"
+
+
+@pytest.mark.parametrize("make", [lambda: fc.EarlyStopping(2, "train_loss"), lambda: KeepBest("train_loss")])
+def test_what_kept_one_trainings_best_forgets_it_for_the_next(data, make):
+    kept, options = make(), {"epochs": 4, "verbose": False, "schedule": "constant"}
+    net().fit(*data, callbacks=[kept], optimizer=fc.SGD(0.1), **options)
+    second, alone = net(5), net(5)
+    history = second.fit(*data, callbacks=[kept], optimizer=fc.SGD(1e-6), **options)
+    expected = alone.fit(*data, callbacks=[make()], optimizer=fc.SGD(1e-6), **options)
+    assert same(weights(second), weights(alone))
+    assert (len(history), history.kept, history.stopped) == (len(expected), expected.kept, expected.stopped)
 
 
 def test_what_is_not_measured_cannot_stop_training(data):

@@ -491,3 +491,19 @@ def test_no_test_measures_speed(path):
 @each(KERNELS + PACKAGE)
 def test_every_file_says_what_it_is(path):
     assert ast.get_docstring(parse(path)), f"{name_of(path)} has no docstring"
+
+
+@each(KERNELS)
+def test_a_kernel_that_stores_past_the_caches_settles(path):
+    """Else another thread might read what was there before."""
+    for launched in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(launched, ast.FunctionDef) or [ast.unparse(d) for d in launched.decorator_list] != [
+            "kernel()"
+        ]:
+            continue
+        calls = [(ast.unparse(call.func), call) for call in ast.walk(launched) if isinstance(call, ast.Call)]
+        written = [call for name, call in calls if name in ("write_line", "write_gradient")]
+        past = any(ast.unparse(argument) == "True" for call in written for argument in call.args[-2:])
+        if past or any(name == "stream" for name, _ in calls):
+            last = launched.body[-1]
+            assert ast.unparse(last) == "settle()", f"{path.stem}.{launched.name} must end with settle()"

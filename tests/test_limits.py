@@ -217,6 +217,17 @@ def test_an_estimate_is_what_a_plan_takes(name, n):
     assert planned.forward < 0.75 * sum(planned)
 
 
+def test_the_threads_own_memory_counts(threads):
+    """A channel's gradient waits there, of the whole batch."""
+    model, shape = fc.models.create("mobilenet_small"), (1600, 3, 32, 32)
+    threads(1)
+    one = footprint.of_batch(model, shape)
+    threads(2)
+    two = footprint.of_batch(model, shape)
+    assert two.forward == one.forward
+    assert two.backward - one.backward == pytest.approx(100 * 32 * 32 * 64, rel=0.05)
+
+
 @pytest.fixture
 def files(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (700, 28, 28)).astype(np.uint8)

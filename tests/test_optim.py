@@ -376,3 +376,25 @@ def test_config_is_what_makes_the_same_again(name):
     config = json.loads(json.dumps(made.config()))
     assert (config["lr"], config["weight_decay"], config["decay"], config["clip_norm"]) == (0.125, 0.25, "weights", 2.0)
     assert type(made)(**config).config() == made.config()
+
+
+@pytest.mark.parametrize(
+    ("layer", "decaying"),
+    [
+        (lambda: fc.Linear(3, 4), {"weight"}),
+        (lambda: fc.Conv2d(2, 2, 1), {"weight"}),
+        (lambda: fc.BatchNorm2d(2), set()),
+        (lambda: fc.GroupNorm(1, 2), set()),
+        (lambda: fc.LayerNorm((2, 3, 3)), set()),
+        (lambda: fc.PReLU(2), set()),
+    ],
+)
+def test_neither_biases_nor_norms_decay_where_weights_alone_do(layer, decaying):
+    layer = layer()
+    before = {}
+    for name, parameter in layer.own_parameters().items():
+        parameter.value = np.full(parameter.shape, 2.0)
+        before[name] = parameter.value.copy()
+    fc.SGD(0.1, weight_decay=1.0, decay="weights").step(layer.parameters())
+    after = layer.own_parameters()
+    assert {name for name in before if not np.array_equal(before[name], after[name].value)} == decaying

@@ -262,3 +262,41 @@ def test_one_lane_more_or_less_is_no_other_gradient(rng):
     layer.forward_blocks(x, work, True)
     layer.backward_blocks(dy, work, True)
     np.testing.assert_array_equal(layer.factor.grad, [24, 24])
+
+
+class Negated(fc.Conv2d):
+    """A layer of somebody else's, on one of ours: what it does comes behind what it inherits."""
+
+    def forward_blocks(self, x, work, training):
+        y = super().forward_blocks(x, work, training)
+        np.negative(y.array, out=y.array)
+        return y
+
+    def backward_blocks(self, dy, work, need_dx):
+        np.negative(dy.array, out=dy.array)
+        return super().backward_blocks(dy, work, need_dx)
+
+
+@pytest.mark.parametrize("n", [2, 40])
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda layer: (layer, fc.ReLU(), fc.Conv2d(4, 4, 3)),
+        lambda layer: (fc.Conv2d(4, 4, 3, padding=1), fc.ReLU(), layer, fc.ReLU()),
+        lambda layer: (fc.Residual(layer), fc.ReLU()),
+        lambda layer: (fc.Residual(fc.Sequential(fc.Conv2d(4, 4, 1), layer)), fc.ReLU()),
+    ],
+    ids=["before", "behind", "a branch", "at a branch's end"],
+)
+def test_nothing_of_ours_slips_into_a_subclass_of_ours(around, n, rng):
+    """A ReLU behind it, a sum that it ends, and images in pieces would come before its own code."""
+    x = rng.standard_normal((n, 4, 8, 8)).astype(np.float32)
+    model = fc.Sequential(*around(Negated(4, 4, 3, padding=1)), seed=3)
+    ours = fc.Sequential(*around(fc.Conv2d(4, 4, 3, padding=1)), seed=3)
+    for theirs, plain in zip(model.modules(), ours.modules(), strict=True):
+        if isinstance(theirs, Negated):
+            plain.weight.value, plain.bias.value = -theirs.weight.value, -theirs.bias.value
+    y = model.forward(x, training=True)
+    np.testing.assert_allclose(y, ours.forward(x, training=True), atol=1e-5)
+    dy = rng.standard_normal(y.shape)
+    np.testing.assert_allclose(model.backward(dy), ours.backward(dy), atol=1e-4)

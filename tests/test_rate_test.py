@@ -79,6 +79,7 @@ def test_what_to_install_for_plots(data, tmp_path, monkeypatch):
         ({"lowest": 0}, "lr_find: expected 0 < lowest < highest, got 0 and 10.0"),
         ({"highest": 1e-6}, "lr_find: expected 0 < lowest < highest, got 1e-05 and 1e-06"),
         ({"steps": 5}, "lr_find: expected steps of at least 10, got 5"),
+        ({"seed": -1}, "lr_find: expected seed as a whole number of at least 0, got -1"),
         ({"batch_size": 0}, "lr_find: expected batch_size of at least 1, got 0"),
         ({"x": np.zeros((0, 1, 4, 4)), "y": []}, "lr_find: expected at least one image"),
         ({"lowest": 1e30, "highest": 1e38}, "lr_find: expected a finite loss at the lowest rate, 1e\\+30, got"),
@@ -88,3 +89,8 @@ def test_what_is_refused(change, message, data):
     arguments = {"x": data[0], "y": data[1]} | change
     with pytest.raises(ValueError, match=message):
         fc.lr_find(net(), **arguments)
+
+
+def test_a_loss_that_is_none_is_refused(data):
+    with pytest.raises(TypeError, match="lr_find: expected loss to be a Loss, such as CrossEntropyLoss"):
+        fc.lr_find(net(), *data, loss=len)

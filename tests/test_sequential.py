@@ -325,3 +325,69 @@ def test_a_layer_derived_from_ours_may_change_its_gradient(x):
         each.backward(np.ones_like(y))
     np.testing.assert_allclose(2 * halved.weight.grad, model.layers[0].weight.grad, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(halved.bias.grad, model.layers[0].bias.grad, rtol=1e-5, atol=1e-5)
+
+
+def test_a_batch_that_failed_has_no_gradient():
+    class Broken(fc.Layer):
+        fails = False
+
+        def plan(self, shape, work):
+            return shape
+
+        def forward_blocks(self, x, work, training):
+            if self.fails:
+                raise OSError("the disk is full")
+            return x
+
+        def backward_blocks(self, dy, work, need_dx):
+            return dy
+
+    model = fc.Sequential(fc.Linear(3, 2), Broken())
+    x, dy = np.ones((2, 3)), np.ones((2, 2))
+    model.forward(x, training=True)
+    model.layers[1].fails = True
+    with pytest.raises(OSError, match="the disk is full"):
+        model.forward(x, training=True)
+    with pytest.raises(RuntimeError, match="no saved input"):
+        model.backward(dy)
+
+
+def test_a_model_is_of_its_layers_dtype():
+    double = fc.Sequential(fc.Linear(3, 4).to(np.float64), fc.ReLU(), fc.Sequential(fc.Linear(4, 2)).to(np.float64))
+    assert double.dtype == np.float64
+    assert double.forward(np.ones((2, 3))).dtype == np.float64
+    assert double[:2].forward(np.ones((2, 3))).dtype == np.float64
+    assert np.shares_memory(double[:2].layers[0].weight.value, double.layers[0].weight.value)
+    with pytest.raises(
+        TypeError, match="expected parameters of one dtype, got .* of float64 and .* of float32; convert"
+    ):
+        fc.Sequential(fc.Linear(3, 4).to(np.float64), fc.Linear(4, 2))
+
+
+@pytest.mark.parametrize("make", [lambda: fc.Sequential(seed=-1), lambda: fc.Sequential().initialize(1.5)])
+def test_seeds_that_are_none(make):
+    with pytest.raises(ValueError, match=r"Sequential.*: expected seed as a whole number of at least 0, got"):
+        make()
+
+
+def test_numbers_of_numpys_are_numbers(tmp_path):
+    """As they come of y.max() + 1, and as a file can hold them."""
+    three, four = np.int64(3), np.int32(4)
+    layers = (
+        fc.Conv2d(np.int64(1), four, three, padding=np.int64(1), groups=np.int64(1)),
+        fc.ConvTranspose2d(four, four, three, stride=np.int64(1), padding=np.int64(1)),
+        fc.BatchNorm2d(four),
+        fc.GroupNorm(np.int64(2), four),
+        fc.PReLU(four),
+        fc.LayerNorm((four, np.int64(6), np.int64(6))),
+        fc.ZeroPad2d(np.int64(1)),
+        fc.Reshape(four, np.int64(64)),
+        fc.Conv1d(four, four, three),
+        fc.Flatten(),
+        fc.Linear(np.int64(248), three),
+    )
+    model = fc.Sequential(*layers, seed=np.int64(3))
+    x = np.random.default_rng(0).standard_normal((5, 1, 6, 6)).astype(np.float32)
+    fc.save(model, tmp_path / "net.safetensors")
+    np.testing.assert_array_equal(fc.load(tmp_path / "net.safetensors").forward(x), model.forward(x))
+    model.fit(x, np.arange(5) % 3, epochs=np.int64(1), batch_size=np.int64(2), seed=np.int64(0), verbose=False)

@@ -19,9 +19,9 @@ _DEAD, _SOME_DEAD = 0.5, 0.25
 
 def check_last_layer(model: Sequential, loss: Loss) -> Finding | None:
     """Find a softmax in front of a loss that has one; None for other losses."""
-    if not isinstance(loss, CrossEntropyLoss) or not model.layers:
+    last = model.last_layer()
+    if not isinstance(loss, CrossEntropyLoss) or last is None:
         return None
-    last = model.layers[-1]
     if isinstance(last, Softmax) and not isinstance(last, LogSoftmax):
         evidence = "the model ends in Softmax, and CrossEntropyLoss applies one itself: gradients all but vanish"
         return Finding("last layer", "fault", evidence, "leave the Softmax out; predict_proba applies it")

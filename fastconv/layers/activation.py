@@ -198,7 +198,7 @@ class PReLU(Layer):
     """
 
     def __init__(self, num_parameters: int = 1, init: float = 0.25) -> None:
-        shapes.count("PReLU", "num_parameters", num_parameters)
+        num_parameters = shapes.count("PReLU", "num_parameters", num_parameters)
         self.num_parameters, self.init = num_parameters, _finite(self, "init", init)
         self.weight = Parameter((num_parameters,), partial(constant, value=self.init))
 

@@ -31,6 +31,8 @@ class Parameter:
     shape : tuple of int
     initializer : function of (numpy.random.Generator, shape)
     dtype : float32 or float64
+    decays : bool, optional
+        Whether an optimiser with ``decay="weights"`` lets it decay; if None, unless it has one axis, as biases have.
 
     Attributes
     ----------
@@ -40,8 +42,15 @@ class Parameter:
         Its place in the model, such as '0.weight'; empty before it has one.
     """
 
-    def __init__(self, shape: Shape, initializer: init.Initializer, dtype: np.typing.DTypeLike = np.float32) -> None:
+    def __init__(
+        self,
+        shape: Shape,
+        initializer: init.Initializer,
+        dtype: np.typing.DTypeLike = np.float32,
+        decays: bool | None = None,
+    ) -> None:
         self.shape = shape
+        self.decays = len(shape) > 1 if decays is None else decays
         self.name = ""
         self.dtype = np.dtype(dtype)
         self.entropy: tuple[int, ...] = (0,)

@@ -38,7 +38,7 @@ class _BatchNorm(Layer):
         track_running_stats: bool = True,
     ) -> None:
         name = type(self).__name__
-        shapes.count(name, "num_features", num_features)
+        num_features = shapes.count(name, "num_features", num_features)
         self.eps = check_eps(name, eps)
         is_share = isinstance(momentum, int | float) and not isinstance(momentum, bool) and 0 <= momentum <= 1
         if momentum is not None and not is_share:

@@ -43,7 +43,7 @@ class Convolution(Weighted):
         self, in_channels: int, out_channels: int, how: How, groups: int, bias: bool, padding_mode: str, init: str
     ) -> None:
         name = type(self).__name__
-        check_channels(name, in_channels, out_channels, groups)
+        in_channels, out_channels, groups = checked_channels(name, in_channels, out_channels, groups)
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.padding_mode = choice(padding_mode, MODES, "padding_mode", name)
         self.init, self.how = init, how
@@ -130,15 +130,17 @@ class Convolution(Weighted):
         return work.dx if need_dx else None
 
 
-def check_channels(operation: str, in_channels: int, out_channels: int, groups: int) -> None:
-    """Check what all convolutions ask of their channels; raises ShapeError."""
-    for name, number in (("groups", groups), ("in_channels", in_channels), ("out_channels", out_channels)):
-        shapes.count(operation, name, number)
+def checked_channels(operation: str, in_channels: int, out_channels: int, groups: int) -> tuple[int, int, int]:
+    """Return channels and groups as all convolutions ask for them; raises ShapeError."""
+    groups = shapes.count(operation, "groups", groups)
+    in_channels = shapes.count(operation, "in_channels", in_channels)
+    out_channels = shapes.count(operation, "out_channels", out_channels)
     if in_channels % groups or out_channels % groups:
         raise ShapeError(
             f"{operation}: expected in_channels and out_channels divisible by groups={groups}, "
             f"got {in_channels} and {out_channels}"
         )
+    return in_channels, out_channels, groups
 
 
 class Conv2d(Convolution):

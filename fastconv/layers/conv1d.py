@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from fastconv import shapes
 from fastconv.blocks import Blocks
 from fastconv.layers.base import Workspace
 from fastconv.layers.conv import Convolution, How
@@ -95,8 +96,8 @@ def _alone(value: Any) -> Any:
 
 def _single(value: int | tuple[int], name: str, least: int) -> int:
     """Return a whole number that may come as a sequence of one."""
-    number = _alone(value)
-    if not isinstance(number, int) or isinstance(number, bool) or number < least:
+    number = shapes.whole(_alone(value), least)
+    if number is None:
         raise ShapeError(f"Conv1d: expected {name} as a whole number of at least {least}, got {value!r}")
     return number
 

@@ -7,7 +7,7 @@ import numpy as np
 from fastconv import shapes
 from fastconv.blocks import Blocks
 from fastconv.layers.base import Workspace
-from fastconv.layers.conv import check_channels
+from fastconv.layers.conv import checked_channels
 from fastconv.layers.weighted import Weighted
 from fastconv.shapes import Shape, ShapeError, pair
 from fastconv_kernels import convolution
@@ -59,7 +59,7 @@ class ConvTranspose2d(Weighted):
         dilation: int | tuple[int, int] = 1,
         init: str = "he_normal",
     ) -> None:
-        check_channels("ConvTranspose2d", in_channels, out_channels, groups)
+        in_channels, out_channels, groups = checked_channels("ConvTranspose2d", in_channels, out_channels, groups)
         self.in_channels, self.out_channels, self.groups, self.init = in_channels, out_channels, groups, init
         self.kernel_size = pair(kernel_size, "kernel_size", "ConvTranspose2d", least=1)
         self.stride = pair(stride, "stride", "ConvTranspose2d", least=1)

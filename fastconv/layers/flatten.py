@@ -3,6 +3,7 @@
 from math import prod
 from typing import Any
 
+from fastconv import shapes
 from fastconv.blocks import Blocks
 from fastconv.layers.base import Layer, Workspace
 from fastconv.shapes import Shape, ShapeError
@@ -40,12 +41,12 @@ class Reshape(Layer):
     """
 
     def __init__(self, *shape: int) -> None:
-        whole = all(isinstance(size, int) and not isinstance(size, bool) for size in shape)
-        if len(shape) not in (1, 2, 3) or not whole or min(shape) < -1 or 0 in shape or shape.count(-1) > 1:
+        sizes = tuple(size for size in (shapes.whole(given, -1) for given in shape) if size)
+        if len(sizes) not in (1, 2, 3) or len(sizes) < len(shape) or sizes.count(-1) > 1:
             raise ShapeError(
                 f"Reshape: expected one to three whole numbers of at least 1, of which one may be -1, got {shape}"
             )
-        self.shape = shape
+        self.shape = sizes
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments; the star says that they are positional."""

@@ -86,8 +86,8 @@ class GroupNorm(_ImageNorm):
     """
 
     def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True) -> None:
-        for name, number in (("num_groups", num_groups), ("num_channels", num_channels)):
-            shapes.count("GroupNorm", name, number)
+        num_groups = shapes.count("GroupNorm", "num_groups", num_groups)
+        num_channels = shapes.count("GroupNorm", "num_channels", num_channels)
         if num_channels % num_groups:
             raise ShapeError(
                 f"GroupNorm: expected num_channels divisible by num_groups={num_groups}, got {num_channels}"
@@ -149,18 +149,16 @@ class LayerNorm(_ImageNorm):
         bias: bool = True,
     ) -> None:
         sizes = normalized_shape if isinstance(normalized_shape, Sequence) else (normalized_shape,)
-        shape = tuple(sizes)
-        if len(shape) not in (1, 2, 3) or not all(
-            isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in shape
-        ):
+        shape = tuple(number for number in (shapes.whole(size, 1) for size in sizes) if number is not None)
+        if len(shape) not in (1, 2, 3) or len(shape) < len(sizes):
             raise ShapeError(
                 "LayerNorm: expected normalized_shape as features, (C, L) or (C, H, W), all at least 1, "
                 f"got {normalized_shape!r}"
             )
         self.normalized_shape = shape
         self.eps, self.elementwise_affine = check_eps("LayerNorm", eps), bool(elementwise_affine)
-        self.weight = Parameter(shape, initializers.ones) if elementwise_affine else None
-        self.bias = Parameter(shape, initializers.zeros) if elementwise_affine and bias else None
+        self.weight = Parameter(shape, initializers.ones, decays=False) if elementwise_affine else None
+        self.bias = Parameter(shape, initializers.zeros, decays=False) if elementwise_affine and bias else None
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

@@ -35,10 +35,10 @@ class Linear(Weighted):
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, init: str = "he_normal") -> None:
-        for name, number in (("in_features", in_features), ("out_features", out_features)):
-            shapes.count("Linear", name, number)
-        self.in_features, self.out_features, self.init = in_features, out_features, init
-        self._make_parameters((out_features, in_features), out_features, bias, init)
+        self.in_features = shapes.count("Linear", "in_features", in_features)
+        self.out_features = shapes.count("Linear", "out_features", out_features)
+        self.init = init
+        self._make_parameters((self.out_features, self.in_features), self.out_features, bias, init)
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

@@ -1,5 +1,6 @@
 """The layer that frames images with zeros.  Its loops are in kernels/fastconv_kernels/padding.py."""
 
+from collections.abc import Sequence
 from operator import index
 from typing import Any
 
@@ -28,7 +29,7 @@ class ZeroPad2d(Layer):
 
     def __init__(self, padding: int | tuple[int, int, int, int]) -> None:
         try:
-            given = [padding] * 4 if isinstance(padding, int) else list(padding)
+            given = list(padding) if isinstance(padding, Sequence) else [padding] * 4
             sides = [index(side) for side in given if not isinstance(side, bool)]
         except TypeError:
             sides = []

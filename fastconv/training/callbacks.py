@@ -128,9 +128,10 @@ class KeepBest(Callback):
             self.record, self._weights = record, run.model.state_dict()
 
     def on_train_end(self, run: Run) -> None:
-        """Put the best weights back."""
-        if self._weights:
+        """Put the best weights back, and say in the history which."""
+        if self.record is not None and self._weights:
             run.model.load_state_dict(self._weights)
+            run.history.kept = self.record["epoch"]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best epoch's figures and weights."""

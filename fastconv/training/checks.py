@@ -1,15 +1,19 @@
 """What ``fit`` checks before it trains, so that nothing is changed if its arguments do not fit together."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastconv import shapes
+from fastconv.averaging import EMA
 from fastconv.data import split
 from fastconv.layers import Softmax
 from fastconv.losses import CrossEntropyLoss, Loss
+from fastconv.optim import Optimizer
 from fastconv.sequential import Sequential
+from fastconv.training.callbacks import Callback
 
 
 class Given(NamedTuple):
@@ -26,12 +30,30 @@ class Given(NamedTuple):
     """Rows of ``x_val`` to validate on, if any."""
 
 
-def check_options(epochs: int, batch_size: int, seed: int) -> None:
-    """Raise ValueError if a number is no whole number, or too small."""
+def checked_options(epochs: object, batch_size: object, seed: object) -> tuple[int, int, int]:
+    """Return the numbers; raises ValueError if one is no whole number, or too small."""
+    numbers: list[int] = []
     for name, number in (("epochs", epochs), ("batch_size", batch_size)):
-        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        value = shapes.whole(number, 1)
+        if value is None:
             raise ValueError(f"fit: expected {name} of at least 1, got {number!r}")
-    shapes.seed("fit", seed)
+        numbers.append(value)
+    return numbers[0], numbers[1], shapes.seed("fit", seed)
+
+
+def check_helpers(optimizer: object, schedule: object, ema: object, callbacks: object) -> None:
+    """Raise TypeError unless each is of its kind."""
+    if not isinstance(optimizer, Optimizer | str):
+        raise TypeError(f"fit: expected optimizer as an Optimizer, such as SGD(0.1), or a name, got {optimizer!r}")
+    if not isinstance(schedule, str) and not callable(schedule):
+        raise TypeError(f"fit: expected schedule as a function of progress, or a name, got {schedule!r}")
+    if ema is not None and not isinstance(ema, EMA):
+        raise TypeError(f"fit: expected ema as an EMA, such as EMA(0.999), or None, got {ema!r}")
+    if not isinstance(callbacks, Sequence):
+        raise TypeError(f"fit: expected callbacks as a list of them, got {callbacks!r}")
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise TypeError(f"fit: expected callbacks as objects of subclasses of Callback, got {callback!r}")
 
 
 def checked_loss(operation: str, loss: Loss | None, model: Sequential) -> Loss:
@@ -41,7 +63,7 @@ def checked_loss(operation: str, loss: Loss | None, model: Sequential) -> Loss:
         raise TypeError(
             f"{operation}: expected loss to be a Loss, such as CrossEntropyLoss(), got {type(loss).__name__}"
         )
-    if isinstance(loss, CrossEntropyLoss) and model.layers and isinstance(model.layers[-1], Softmax):
+    if isinstance(loss, CrossEntropyLoss) and isinstance(model.last_layer(), Softmax):
         raise ValueError(
             f"{operation}: expected a model that ends in logits, got one that ends in Softmax; leave that layer out"
         )

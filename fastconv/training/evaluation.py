@@ -83,7 +83,7 @@ def measure(
     """
     total, weight, hits = 0.0, 0.0, 0
     counted = True
-    ends_in_softmax = bool(model.layers) and isinstance(model.layers[-1], Softmax)
+    ends_in_softmax = isinstance(model.last_layer(), Softmax)
     for start in range(0, index.shape[0], batch_size):
         part = index[start : start + batch_size]
         with model.lock:

@@ -28,9 +28,12 @@ class History(list[Record]):
     ----------
     stopped : str or None
         Why training ended before its last epoch; None if it did not, or was told to from outside.
+    kept : int or None
+        The epoch whose weights a callback such as ``EarlyStopping`` put back; None if the last ones stayed.
     """
 
     stopped: str | None = None
+    kept: int | None = None
 
     def column(self, name: str) -> list[float | None]:
         """Return one figure of every epoch, such as ``column("val_acc")``."""
@@ -50,6 +53,8 @@ class History(list[Record]):
 
     @property
     def best(self) -> Record | None:
-        """The record with the highest validation accuracy, the first of equal ones; None without validation."""
+        """The record of the epoch that was kept, or of the first with the highest validation accuracy; None without."""
+        if self.kept is not None:
+            return next(record for record in self if record["epoch"] == self.kept)
         measured = [record for record in self if record["val_acc"] is not None]
         return max(measured, key=lambda record: record["val_acc"] or 0.0) if measured else None

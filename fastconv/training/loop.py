@@ -15,7 +15,7 @@ from fastconv.schedules import Schedule
 from fastconv.sequential import Sequential
 from fastconv.training.callbacks import Callback, Run
 from fastconv.training.checkpoint import Checkpoint, Keeper, Totals, plan_of
-from fastconv.training.checks import check_options, checked_data, checked_loss
+from fastconv.training.checks import check_helpers, checked_data, checked_loss, checked_options
 from fastconv.training.epoch import Epoch
 from fastconv.training.guard import Guard
 from fastconv.training.history import History, Record
@@ -104,7 +104,8 @@ def fit(
         such number is; the weights are those before that step, or those of the epoch's beginning if they are not finite
         any more.
     """
-    check_options(epochs, batch_size, seed)
+    epochs, batch_size, seed = checked_options(epochs, batch_size, seed)
+    check_helpers(optimizer, schedule, ema, callbacks)
     loss = checked_loss("fit", loss, model)
     optimizer = optim.by_name(optimizer) if isinstance(optimizer, str) else optimizer
     rates = schedules.followed(schedule)
@@ -178,5 +179,8 @@ class _Lines(Callback):
         print("  ".join([*parts, f"{record['images_per_s']:,.0f} img/s"]))  # noqa: T201 - what verbose asks for
 
     def on_train_end(self, run: Run) -> None:
+        kept = run.history.kept
         if run.history.stopped is not None:
             print(run.history.stopped)  # noqa: T201 - what verbose asks for
+        elif kept is not None and kept < run.epoch:
+            print(f"the weights of epoch {kept} are kept")  # noqa: T201 - what verbose asks for
