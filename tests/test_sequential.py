@@ -359,7 +359,7 @@ def test_a_model_is_of_its_layers_dtype():
     assert double[:2].forward(np.ones((2, 3))).dtype == np.float64
     assert np.shares_memory(double[:2].layers[0].weight.value, double.layers[0].weight.value)
     with pytest.raises(
-        TypeError, match="expected parameters of one dtype, got .* of float64 and .* of float32; convert"
+        TypeError, match=r"expected parameters of one dtype, got .* of float64 and .* of float32; convert"
     ):
         fc.Sequential(fc.Linear(3, 4).to(np.float64), fc.Linear(4, 2))
 
