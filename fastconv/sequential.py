@@ -353,7 +353,7 @@ class Sequential(Layer):
             return blocks.unpack(self.run_batch(x, None, training))
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
-        """Return the gradient of the last training batch's input; see ``Layer.backward``.
+        """Return the gradient of the last training batch's input; parameters and errors as of ``Layer.backward``.
 
         For uint8 images it is the gradient with respect to the normalised pixels.
         """
@@ -438,7 +438,7 @@ class Sequential(Layer):
     ) -> np.ndarray:
         """Return the most probable class of each image, int64[N]; the first of equal ones.
 
-        The arguments are those of ``predict_proba``.
+        Arguments and errors are those of ``predict_proba``.
         """
         if self._views("predict", x, tta, augment, seed):
             return self.predict_proba(x, batch_size, tta, augment, seed).argmax(axis=1)
@@ -467,6 +467,8 @@ class Sequential(Layer):
         ------
         ValueError
             If there are no images, or a label is out of range.
+        ShapeError, TypeError, NoRoomError
+            As of ``predict_proba``.
         """
         from fastconv.training.evaluation import evaluate, of_probabilities
 

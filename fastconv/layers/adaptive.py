@@ -79,6 +79,11 @@ class AdaptiveMaxPool2d(_AdaptivePool2d):
     ----------
     output_size
         As in ``AdaptiveAvgPool2d``.
+
+    Raises
+    ------
+    ShapeError
+        As of ``AdaptiveAvgPool2d``.
     """
 
     def plan(self, shape: Shape, work: Workspace) -> Shape:

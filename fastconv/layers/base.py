@@ -32,7 +32,8 @@ class Parameter:
     initializer : function of (numpy.random.Generator, shape)
     dtype : float32 or float64
     decays : bool, optional
-        Whether an optimiser with ``decay="weights"`` lets it decay; if None, unless it has one axis, as biases have.
+        Whether an optimiser with ``decay="weights"`` lets it decay; if None, it does if it has two axes or more, which
+        biases have not.
 
     Attributes
     ----------
@@ -40,6 +41,13 @@ class Parameter:
         ``grad`` is overwritten, not added to, by each backward pass.  Assigning to either copies into its memory.
     name : str
         Its place in the model, such as '0.weight'; empty before it has one.
+
+    Raises
+    ------
+    NoRoomError
+        If there is no memory for the gradient, or, when it is first read, for the value.
+    ShapeError, TypeError
+        If what is assigned to value or gradient has another shape, or does not hold real numbers.
     """
 
     def __init__(
@@ -432,6 +440,8 @@ class Layer:
         ------
         ShapeError, TypeError
             If the layer cannot take such an array.
+        NoRoomError
+            If there is no memory for a layer's initial weights.
         """
         name = type(self).__name__
         x = blocks.check_batch(name, blocks.as_float(name, "x", x, self.dtype))
@@ -458,6 +468,8 @@ class Layer:
             If no such forward pass came before.
         ShapeError
             If ``dy`` does not have the output's shape.
+        TypeError
+            If ``dy`` does not hold real numbers, or a layer of your own returns no gradient.
         """
         name = type(self).__name__
         if self._last is None:

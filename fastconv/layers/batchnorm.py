@@ -239,7 +239,8 @@ def folded(steps: list[tuple[Layer, Workspace]]) -> list[tuple[Any, Workspace]]:
 class BatchNorm1d(_BatchNorm):
     """Give every feature mean 0 and variance 1 over the batch; for (N, features), or channels of sequences (N, C, L).
 
-    Arguments as in ``BatchNorm2d``; in evaluation, directly behind a ``Conv1d``, it becomes a part of its weights.
+    In evaluation, directly behind a ``Conv1d``, it becomes a part of its weights.  Parameters, attributes, and what is
+    raised, are those of ``BatchNorm2d``.
     """
 
     inputs = "", ", L"

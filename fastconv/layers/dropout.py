@@ -78,7 +78,7 @@ class Dropout2d(Dropout):
     """Drop whole channels of an image, (N, C, H, W), since neighbouring pixels know each other's values.
 
     Equation (30) of docs/backprop.md with one random number for each image and channel; Tompson et al. 2015,
-    arXiv:1411.4280.  Everything else is as in ``Dropout``.
+    arXiv:1411.4280.  Parameters, and what is raised, are those of ``Dropout``.
     """
 
     def plan(self, shape: Shape, work: Workspace) -> Shape:

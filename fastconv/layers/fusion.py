@@ -19,7 +19,8 @@ _Step = tuple[Layer, Workspace]
 def plan_chain(layers: Sequence[Layer], shape: Shape, work: Workspace) -> Shape:
     """Plan layers one after another into ``work.steps``, for training, and ``work.evaluation``.
 
-    Where the chain is a branch whose last layer is to add the others (``work.adds``), so does the ReLU behind them.
+    If ``work.adds``, the chain is a branch: its last layer adds the other branch's output, and applies the ReLU that
+    follows the sum.
 
     Parameters
     ----------

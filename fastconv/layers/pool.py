@@ -113,6 +113,11 @@ class AvgPool2d(_Pool2d):
         As in ``MaxPool2d``.
     count_include_pad : bool
         Whether padding counts as zeros, or not at all.
+
+    Raises
+    ------
+    ShapeError
+        As of ``MaxPool2d``.
     """
 
     def __init__(
