@@ -238,6 +238,14 @@ def test_wrong_arguments_are_refused_before_training(data, change, error, messag
     assert same(weights(model), before)
 
 
+@pytest.mark.parametrize(
+    ("loss", "optimizer", "name"), [(len, fc.SGD(0.1), "loss"), (fc.MSELoss(), "sgd", "optimizer")]
+)
+def test_a_step_refuses_what_is_no_loss_and_no_optimiser(data, loss, optimizer, name):
+    with pytest.raises(TypeError, match=f"train_step: expected {name} as an object of a subclass of .*, got"):
+        fc.train_step(net(), loss, optimizer, *data)
+
+
 @pytest.mark.parametrize("inside", [lambda model: model, fc.Sequential], ids=["alone", "in another"])
 def test_a_model_that_ends_in_softmax_is_not_trained_twice_softmaxed(data, inside):
     model = inside(fc.Sequential(fc.Flatten(), fc.Linear(16, 3), fc.Softmax()))

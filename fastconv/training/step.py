@@ -31,6 +31,9 @@ def train_step(model: Sequential, loss: Loss, optimizer: Optimizer, x: np.ndarra
     ShapeError, TypeError, ValueError
         If images, labels and model do not fit together; nothing is changed then.
     """
+    for name, given, kind in (("loss", loss, Loss), ("optimizer", optimizer, Optimizer)):
+        if not isinstance(given, kind):
+            raise TypeError(f"train_step: expected {name} as an object of a subclass of {kind.__name__}, got {given!r}")
     x = model.check_images("train_step", x)
     target = loss.check_target(y, model.output_shape(x.shape))
     return checked_step(model, loss, optimizer, x, None, target, 1.0).value
