@@ -242,7 +242,7 @@ def test_wrong_arguments_are_refused_before_training(data, change, error, messag
     ("loss", "optimizer", "name"), [(len, fc.SGD(0.1), "loss"), (fc.MSELoss(), "sgd", "optimizer")]
 )
 def test_a_step_refuses_what_is_no_loss_and_no_optimiser(data, loss, optimizer, name):
-    with pytest.raises(TypeError, match=f"train_step: expected {name} as an object of a subclass of .*, got"):
+    with pytest.raises(TypeError, match=rf"train_step: expected {name} as an object of a subclass of .*, got"):
         fc.train_step(net(), loss, optimizer, *data)
 
 
