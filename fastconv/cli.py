@@ -21,6 +21,15 @@ MODEL, OPTIMIZER, SCHEDULE = "lenet5", "sgd", "one-cycle"
 MODELS = f"{', '.join(models.NAMES[:-1])} or {models.NAMES[-1]}"
 PRESETS = ("digits", "fashion", "cifar")  # of fastconv.augment, which would import NumPy
 
+LABELLED = (
+    "labelled images: CSV (square and grey), .npz, a folder with a sub-folder of PNG or JPEG files for each class, an "
+    "IDX file of images, or a folder with MNIST's, of which train-* (default: the built-in digits)"
+)
+ROWS = (
+    "of a folder with MNIST's files t10k-*; in a folder of PNG or JPEG files ImageId 1 is the first by name, as text: "
+    "10.png comes before 2.png"
+)
+
 DESCRIPTION = "Train and use convolutional networks on CPUs."
 EXAMPLES = """\
 examples:
@@ -132,8 +141,8 @@ def _image_shape(text: str) -> tuple[int, int, int]:
 def _add_train(parser: argparse.ArgumentParser) -> None:
     data, model = parser.add_argument_group("data"), parser.add_argument_group("model")
     optimisation, run = parser.add_argument_group("optimisation"), parser.add_argument_group("run")
-    data.add_argument("data", nargs="?", metavar="DATA", help="labelled images (default: the built-in digits)")
-    data.add_argument("--test", metavar="TEST", help="images to predict, for a submission")
+    data.add_argument("data", nargs="?", metavar="DATA", help=LABELLED)
+    data.add_argument("--test", metavar="TEST", help=f"images to predict, for a submission; {ROWS}")
     model.add_argument("--model", default=MODEL, metavar="NAME", help=f"{MODELS} (default: %(default)s)")
     optimisation.add_argument(
         "--epochs",
@@ -187,7 +196,8 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         "--warmup",
         type=_fraction,
         metavar="X",
-        help="fraction of training in which cosine or one-cycle rises first (default: 0 for cosine, 0.3 for one-cycle)",
+        help="fraction of training in which cosine or one-cycle rises first, above 0 for one-cycle (default: 0 for "
+        "cosine, 0.3 for one-cycle)",
     )
     optimisation.add_argument(
         "--weight-decay",
@@ -264,7 +274,7 @@ def _add_optimizer(parser: _Options) -> None:
 
 
 def _add_lr_find(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("data", nargs="?", metavar="DATA", help="labelled images (default: the built-in digits)")
+    parser.add_argument("data", nargs="?", metavar="DATA", help=LABELLED)
     parser.add_argument("--model", default=MODEL, metavar="NAME", help=f"{MODELS} (default: %(default)s)")
     _add_optimizer(parser)
     parser.add_argument(
@@ -280,7 +290,7 @@ def _add_lr_find(parser: argparse.ArgumentParser) -> None:
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:
     _add_run(parser)
-    parser.add_argument("data", metavar="DATA", help="images, with or without labels")
+    parser.add_argument("data", metavar="DATA", help=f"images, with or without labels; {ROWS}")
     parser.add_argument(
         "-o", "--output", default="submission.csv", metavar="FILE", help="file to write (default: %(default)s)"
     )
@@ -294,7 +304,11 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     _add_run(parser)
-    parser.add_argument("data", metavar="DATA", help="labelled images")
+    parser.add_argument(
+        "data",
+        metavar="DATA",
+        help="labelled images; of a folder with MNIST's files t10k-*; classes are the run's of the same names",
+    )
     _add_views(parser)
     _add_views_preset(parser)
     _add_threads(parser)

@@ -12,6 +12,8 @@ _INDENT = " " * 7
 def say(text: str = "", end: str = "\n", wrap: bool = True) -> None:
     """Write a line at once; once the reader has gone (``| head -1``), write nothing more and let the work go on.
 
+    Letters that standard output cannot show, such as those of a class's name, become '?'.
+
     Parameters
     ----------
     text, end : str
@@ -20,6 +22,8 @@ def say(text: str = "", end: str = "\n", wrap: bool = True) -> None:
     """
     if wrap and len(text) > width() and sys.stdout.isatty():
         text = textwrap.fill(text, width(), subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False)
+    encoding = sys.stdout.encoding or "utf-8"
+    text = text.encode(encoding, "replace").decode(encoding)
     try:
         sys.stdout.write(text + end)
         sys.stdout.flush()

@@ -116,7 +116,7 @@ TABLE = [
         [*TRAIN, "--schedule", "step", "--warmup", "0.1"],
         "schedule: expected one of cosine, one-cycle with a warmup of 0.1, got 'step'",
     ),
-    ([*TRAIN, "--warmup", "0"], "one_cycle: expected warmup between 0 and 1, got 0.0"),
+    ([*TRAIN, "--warmup", "0"], "--warmup 0: expected more than 0 with --schedule one-cycle", "--warmup 0.05, or"),
     ([*TRAIN, "--ensemble", "0"], "--ensemble: expected a whole number of at least 1, got '0'"),
     ([*TRAIN, "--tta", "0", "--augment"], "--tta: expected a whole number of at least 1, got '0'"),
     ([*TRAIN, "--tta", "4"], "--tta 4: expected --augment with it, whose milder form the views undergo"),
@@ -180,6 +180,10 @@ TABLE = [
     (["train", "good.npz", "--out", "file/run"], "file", "the run's folder cannot be written (Not a directory)"),
     (["predict", "run", "good.npz", "-o", "no/where.csv"], "there is no folder no; create it"),
     (["predict", "run", "good.npz", "-o", "bare"], "bare: expected the name of a file to write, got a folder"),
+    (["lr-find", "good.npz", "--plot", "no/lr.png"], "no/lr.png: there is no folder no; create it", "with --plot"),
+    (["lr-find", "good.npz", "--plot", "bare"], "bare: expected the name of a file to write, got a folder", "--plot"),
+    (["lr-find", "good.npz", "--plot", "lr"], "--plot: expected the name of a .png, .svg or .pdf file, got 'lr'; add"),
+    (["lr-find", "good.npz", "--plot", "lr.xyz"], "--plot: expected the name of a .png, .svg or .pdf file", "lr.xyz"),
     # Models
     (["predict", "nowhere", "good.npz"], "nowhere: there is no such run", "runs/train-001"),
     (["predict", "bare", "good.npz"], "bare: the folder holds no model.safetensors"),
@@ -274,6 +278,16 @@ def test_an_unwritable_folder_is_found_before_training(folder, capsys):
         code, errors = outcome(["train", "good.npz", "--out", "locked/run"], capsys)
     assert code == 2
     assert "the run's folder cannot be written (Permission denied)" in errors
+
+
+@pytest.mark.parametrize("words", [["predict", "run", "good.npz", "-o"], ["lr-find", "good.npz", "--plot"]])
+def test_a_folder_that_takes_no_file_is_found_before_the_work(words, folder, capsys):
+    (folder / "locked").mkdir(mode=0o500)
+    with binding():
+        code, errors = outcome([*words, "locked/a.png"], capsys)
+    name = os.path.join("locked", "a.png")
+    message = f"{name}: the folder locked may not be written to; name another file with {words[-1]}"
+    assert (code, errors) == (2, f"fastconv: {message}\n")
 
 
 def test_debugging_shows_where_an_error_comes_from(monkeypatch):

@@ -326,16 +326,18 @@ def test_a_search_for_the_rate_among_photographs_of_different_sizes(tmp_path, ca
 
 
 def test_a_search_for_the_rate(files, tmp_path, capsys, monkeypatch):
-    command = ["lr-find", str(files / "train.csv"), "--plot", "rates.png", "--optimizer", "adam"]
+    command = ["lr-find", str(files / "train.csv"), "--plot", "rates.PNG", "--optimizer", "adam"]
     assert main(command) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1] == "wrote  rates.png"
+    assert lines[1].endswith("train.csv: 200 images")
+    assert lines[-1] == "wrote  rates.PNG"
     assert 1e-5 < float(lines[-2].removeprefix("the loss falls most steeply at --lr ")) < 10
-    assert (tmp_path / "rates.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "rates.PNG").read_bytes().startswith(b"\x89PNG")
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert main(command) == 2
     message = 'fastconv: --plot: plots need matplotlib, which comes with: pip install "fastconv[plot]"\n'
-    assert capsys.readouterr().err == message
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", message)
 
 
 def test_without_validation_the_last_weights_are_kept(files, tmp_path, capsys):
@@ -374,6 +376,7 @@ def test_predicting_gives_the_submission_again(trained, files, tmp_path, capsys)
         "wrote answers.csv: 30 rows",
         "wrote answers.csv: 30 rows, replaced",
     ]
+    assert f"data   {files / 'test.csv'}: 30 images" in shown
     rows = list(csv.reader(io.StringIO(text_of(tmp_path / "answers.csv"))))
     assert rows[0] == ["ImageId", "Label"]
     assert [row[0] for row in rows[1:]] == [str(n) for n in range(1, 31)]
@@ -394,8 +397,9 @@ def test_evaluating(trained, files, capsys):
     lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("compiling")]
     digits = data.load(files / "train.csv")
     expected = fc.load(trained / "model.safetensors").evaluate(digits.images, digits.labels)
-    assert lines[0].startswith(f"accuracy {expected['accuracy']:.4f} (95% CI ")
-    assert lines[0].endswith(" of 200 wrong")
+    assert lines[0] == f"data   {files / 'train.csv'}: 200 images"
+    assert lines[1].startswith(f"accuracy {expected['accuracy']:.4f} (95% CI ")
+    assert lines[1].endswith(" of 200 wrong")
     assert f"loss {expected['loss']:.4f}" in lines
     matrix = confusion_matrix(digits.labels, fc.load(trained / "model.safetensors").predict(digits.images), 10)
     assert f"balanced accuracy {balanced_accuracy(matrix):.4f}, macro F1 {macro_f1(matrix):.4f}" in lines
@@ -560,6 +564,13 @@ def test_a_narrow_terminal_breaks_lines_between_words(monkeypatch):
         "       validation",
         "next   fastconv predict runs/train-001 test.csv",
     ]
+
+
+def test_what_a_terminal_cannot_show_is_no_error(monkeypatch):
+    shown = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", shown)
+    terminal.say("most confused: käse as \udcff (2)")
+    assert shown.buffer.getvalue() == b"most confused: k?se as ? (2)\n"
 
 
 # ---------------------------------------------------------------------------------------------------- signals and pipes

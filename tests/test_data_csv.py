@@ -239,7 +239,8 @@ BAD_HEADERS = {
     ),
     "three channels": (
         csv(b",".join(b"pixel%d" % i for i in range(3072))),
-        r"line 1: expected a square number of pixel columns.*, got 3072; the last column is 'pixel3071'",
+        r"line 1: expected a square number of pixel columns.*, got 3072; the last column is 'pixel3071'; CSV is for "
+        r"square grey images, give others as a folder of files or an \.npz$",
     ),
     "first line blank": (csv(b"", HEADER, GOOD), r"line 1, column 1: expected the name label or pixel0, got ''"),
     "UTF-16": ("label,pixel0\n1,1\n".encode("utf-16"), r"line 1: expected UTF-8 text, got UTF-16; save the file as"),

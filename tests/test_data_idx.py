@@ -125,8 +125,11 @@ def test_folder(tmp_path, packed, separator):
     np.testing.assert_array_equal(train.images, IMAGES[:, np.newaxis], strict=True)
     np.testing.assert_array_equal(train.labels, LABELS.astype(np.int64), strict=True)
     np.testing.assert_array_equal(test.images, IMAGES[:3, np.newaxis], strict=True)
-    assert train.source == str(tmp_path)
+    end = ".gz" if packed else ""
+    assert train.source == str(tmp_path / f"train-images{separator}idx3-ubyte{end}")
+    assert test.source == str(tmp_path / f"t10k-images{separator}idx3-ubyte{end}")
     assert load(tmp_path).sha256() == train.sha256()
+    assert load(tmp_path, part="test").sha256() == test.sha256()
 
 
 class TestBadFolder:
@@ -151,10 +154,13 @@ class TestBadFolder:
         assert "got 20 images in train-images-idx3-ubyte and 19 labels in train-labels-idx1-ubyte" in message
 
     def test_exchanged(self, tmp_path):
-        (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(LABELS))
-        assert "train-images-idx3-ubyte: expected 3 axes, got 1; were files renamed?" in one_line(
-            read_idx_folder, tmp_path
-        )
+        write_folder(tmp_path, images=LABELS)
+        message = one_line(read_idx_folder, tmp_path)
+        assert "train-images-idx3-ubyte: expected images, got 20 labels; name the folder, or the file" in message
+        write_folder(tmp_path, labels=IMAGES)
+        message = one_line(read_idx_folder, tmp_path)
+        assert "train-labels-idx1-ubyte: expected labels, got 20 images; " in message
+        assert message.endswith("(were files renamed?)")
 
     def test_part(self, tmp_path):
         assert "expected part 'train' or 'test', got 'both'" in one_line(read_idx_folder, tmp_path, part="both")
@@ -170,7 +176,38 @@ class TestLoad:
 
     def test_labels_alone(self, tmp_path):
         (tmp_path / "a").write_bytes(idx(LABELS))
-        assert "expected images, got 20 labels; give the folder" in one_line(load, tmp_path / "a")
+        assert "a: expected images, got 20 labels; name the folder, or the file of the images" in one_line(
+            load, tmp_path / "a"
+        )
+
+    @pytest.mark.parametrize("prefix", ["train", "t10k", "emnist-letters-test", "my-images"])
+    def test_labels_beside_images(self, tmp_path, prefix):
+        write_folder(tmp_path, prefix=prefix, packed=True)
+        images = tmp_path / f"{prefix}-images-idx3-ubyte.gz"
+        labels = tmp_path / f"{prefix}-labels-idx1-ubyte.gz"
+        dataset = load(images)
+        np.testing.assert_array_equal(dataset.images, IMAGES[:, np.newaxis], strict=True)
+        np.testing.assert_array_equal(dataset.labels, LABELS.astype(np.int64), strict=True)
+        assert dataset.source == str(images)
+        labels.with_suffix("").write_bytes(gzip.decompress(labels.read_bytes()))
+        labels.unlink()
+        assert load(images).labels.tolist() == LABELS.tolist()
+        labels.with_suffix("").write_bytes(idx(LABELS[:7]))
+        message = one_line(load, images)
+        assert f"got 20 images in {images.name} and 7 labels in {labels.stem}; do the two belong" in message
+        labels.with_suffix("").unlink()
+        assert load(images).labels is None
+
+    def test_the_part_of_a_folder(self, tmp_path):
+        write_folder(tmp_path)
+        assert len(load(tmp_path, part="test")) == 20  # there is no other
+        write_folder(tmp_path, IMAGES[:3], LABELS[:3], "t10k", packed=True)
+        assert (len(load(tmp_path)), len(load(tmp_path, part="test"))) == (20, 3)
+        (tmp_path / "train-images-idx3-ubyte").unlink()
+        assert len(load(tmp_path, part="test")) == 3
+        message = one_line(load, tmp_path)  # nobody trains on the test by an oversight
+        assert "expected the file train-images-idx3-ubyte or train-images-idx3-ubyte.gz, found neither; " in message
+        assert message.endswith("or name a file of images instead of the folder")
 
     @pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.gz", "a", "a.npz"])
     def test_csv(self, tmp_path, name):

@@ -1,6 +1,8 @@
 """What several commands show and do."""
 
+import os
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 
 from fastconv import __version__, terminal
 from fastconv.commands.errors import UsageError
+from fastconv.data import Dataset
 from fastconv.training.metrics import most_confused, wilson_interval
 from fastconv_kernels import cache, runtime
 from fastconv_kernels.tilesize import instruction_set
@@ -33,6 +36,18 @@ def say_machine() -> None:
     layer = runtime.thread_layer()  # first: it starts the threads that are counted
     threads = terminal.count(runtime.get_num_threads(), "thread")
     terminal.say(f"fastconv {__version__} | {threads} ({layer}) | {_INSTRUCTIONS[instruction_set()]} | float32")
+
+
+def say_data(dataset: Dataset) -> None:
+    """Say which images were read, and from where: of a folder it may have been a part."""
+    terminal.say(f"data   {images_of(dataset)}")
+
+
+def images_of(dataset: Dataset) -> str:
+    """Return where images came from and how many they are; of files that answers are written for, in which order."""
+    is_of_files = dataset.labels is None and Path(dataset.source).is_dir()
+    order = ", in the order of their names (10.png before 2.png)" if is_of_files else ""
+    return f"{dataset.source}: {terminal.count(len(dataset), 'image')}{order}"
 
 
 class CompilingNotice:
@@ -63,14 +78,24 @@ class CompilingNotice:
         terminal.say(f" {perf_counter() - self._began:.1f} s{cached}")
 
 
-def say_accuracy(what: str, matrix: NDArray[np.int64]) -> None:
-    """Say how many were right, within which interval, and what was taken for what."""
+def say_accuracy(what: str, matrix: NDArray[np.int64], names: Sequence[str]) -> None:
+    """Say how many were right, within which interval, and what was taken for what; each class has a name."""
     n, hits = int(matrix.sum()), int(matrix.trace())
     low, high = wilson_interval(hits, n)
     terminal.say(f"{what} {hits / n:.4f} (95% CI {low:.3f}-{high:.3f}), {n - hits:,} of {n:,} wrong")
-    mistakes = [f"{label} as {predicted} ({times})" for label, predicted, times in most_confused(matrix)]
+    mistakes = [f"{names[label]} as {names[other]} ({times})" for label, other, times in most_confused(matrix)]
     if mistakes:
         terminal.say(f"most confused: {', '.join(mistakes)}")
+
+
+def check_output(path: Path, option: str) -> None:
+    """Raise UsageError if a file that an option names cannot be written: before the work, not after it."""
+    if path.is_dir():
+        raise UsageError(f"{path}: expected the name of a file to write, got a folder; name one with {option}")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {path.parent}; create it, or name another file with {option}")
+    if not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise UsageError(f"{path}: the folder {path.parent} may not be written to; name another file with {option}")
 
 
 def quoted(*words: str | Path) -> str:

@@ -10,11 +10,11 @@ import numpy as np
 
 from fastconv import data, optim, terminal
 from fastconv.checkup import Finding, Report, doctor
-from fastconv.commands.common import CompilingNotice, use_threads
+from fastconv.commands.common import CompilingNotice, images_of, use_threads
 from fastconv.commands.errors import UsageError
 from fastconv.commands.interrupts import Interrupts
-from fastconv.commands.labels import labels_of
-from fastconv.commands.model_file import check_name, find, new_model
+from fastconv.commands.labels import labels_of, numbered_as_in
+from fastconv.commands.model_file import Found, check_name, find, new_model
 from fastconv.commands.run_config import difference, load_again, read_config
 from fastconv.data import DataError, Dataset
 from fastconv.losses import CrossEntropyLoss
@@ -83,7 +83,8 @@ def _patient(arguments: argparse.Namespace) -> _Patient:
     labels_of(dataset)
     model = new_model(arguments.model, dataset, arguments.seed)
     model.normalization = normalization_of(dataset.images, np.arange(len(dataset)))
-    return _Patient(model, dataset, _test(arguments.test, dataset), optimizer)
+    test = _test(arguments.test, dataset)
+    return _Patient(model, dataset, test, optimizer, found=(*_read("data", dataset), *_read("test", test)))
 
 
 def _is_run(path: Path) -> bool:
@@ -94,7 +95,12 @@ def _is_run(path: Path) -> bool:
 
 def _test(path: str | None, dataset: Dataset) -> Dataset | None:
     """Return the test images; they may have any size, which is one of the things to find out."""
-    return None if path is None else data.load(path, channels=dataset.images.shape[1])
+    return None if path is None else data.load(path, channels=dataset.images.shape[1], part="test")
+
+
+def _read(name: str, dataset: Dataset | None) -> list[Finding]:
+    """Return what images were read, which may be a part of what was named; nothing if none were."""
+    return [] if dataset is None else [Finding(name, "ok", images_of(dataset))]
 
 
 # -------------------------------------------------------------------------------------------------------------- a run
@@ -111,11 +117,12 @@ def _of_run(arguments: argparse.Namespace) -> _Patient:
     name = arguments.optimizer or its_own
     how = options if name == its_own else {}  # the run's rate is none for another optimizer
     optimizer = optim.by_name(name, arguments.lr or how.get("lr"), how.get("weight_decay"))
-    dataset = _dataset(config, options, notes)
+    dataset = _dataset(found, config, options, notes)
     test = None
     if dataset is not None:
         try:
             test = _test(arguments.test or options.get("test"), dataset)
+            notes.extend(_read("test", test))
         except (DataError, OSError) as error:
             if arguments.test is not None:
                 raise
@@ -142,7 +149,7 @@ def _config(path: Path) -> dict[str, Any]:
         raise UsageError(f"{error}; give the data with --model in place of the run") from error
 
 
-def _dataset(config: dict[str, Any], options: dict[str, Any], notes: list[Finding]) -> Dataset | None:
+def _dataset(found: Found, config: dict[str, Any], options: dict[str, Any], notes: list[Finding]) -> Dataset | None:
     """Read the data of the run again; None if they are not there any more, with a note."""
     if not config:
         notes.append(
@@ -158,10 +165,19 @@ def _dataset(config: dict[str, Any], options: dict[str, Any], notes: list[Findin
     if other := difference(config["data"], dataset):
         evidence = f"{dataset.source}: expected the data that the run was made with, {other}"
         notes.append(Finding("data", "fault", evidence, "the data have changed: train again, or put the old file back"))
-    else:
-        known = config["data"]["sha256"][:12]
-        notes.append(Finding("data", "ok", f"{dataset.source}: what the run was made with, SHA-256 {known}"))
+        return _numbered(found, dataset, notes)
+    known = config["data"]["sha256"][:12]
+    notes.append(Finding("data", "ok", f"{dataset.source}: what the run was made with, SHA-256 {known}"))
     return dataset
+
+
+def _numbered(found: Found, dataset: Dataset, notes: list[Finding]) -> Dataset | None:
+    """Return data that have changed with the run's labels; None if there are classes that it does not know."""
+    try:
+        return numbered_as_in(found.name, found.classes, dataset)
+    except UsageError as error:
+        notes.append(Finding("classes", "fault", f"{error}: only the machine was looked at"))
+        return None
 
 
 def _records(path: Path) -> History | None:

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from fastconv import optim, schedules, terminal
 from fastconv.augment import Augment
 from fastconv.averaging import EMA
-from fastconv.commands.common import CompilingNotice, quoted
+from fastconv.commands.common import CompilingNotice, images_of, quoted, say_accuracy
 from fastconv.commands.interrupts import Interrupts
 from fastconv.commands.machine import describe_machine
 from fastconv.commands.warmup import compile_kernels
 from fastconv.data import Dataset
 from fastconv.losses import Loss
 from fastconv.optim import Optimizer
+from fastconv.plots.names import class_names
 from fastconv.schedules import Schedule
 from fastconv.sequential import Sequential
 from fastconv.training import Callback, Checkpoint, EarlyStopping, History, KeepBest, TimeBudget, TrainingError, fit
@@ -97,6 +98,8 @@ def say_job(job: Job, folder: RunFolder) -> None:
     parts = f"{len(job.train):,} train / {len(job.held_out):,} validation, {job.dataset.num_classes} classes"
     augmented = f", augmented as {job.arguments.augment}" if job.augment else ""
     terminal.say(f"data   {job.dataset.source}: {parts}{augmented}")
+    if job.test is not None:
+        terminal.say(f"test   {images_of(job.test)}")
     parameters = job.model.parameters()
     size = sum(parameter.value.nbytes for parameter in parameters) / 1024
     terminal.say(f"model  {job.arguments.model}, {sum(p.size for p in parameters):,} parameters ({size:,.0f} KB)")
@@ -209,6 +212,16 @@ def metrics_of(measured: Measured | None, training: dict[str, Any]) -> dict[str,
         "per_class": None if matrix is None else per_class(matrix),
         "confusion_matrix": None if matrix is None else matrix.tolist(),
     }
+
+
+def say_measured(job: Job, what: str, measured: Measured | None) -> None:
+    """Say what became of the images held out, if there are any."""
+    if measured is None:
+        terminal.say("no validation (--val 0): the last weights are kept")
+    else:
+        views = f" with {job.arguments.tta} views" if job.arguments.tta > 1 else ""
+        names = class_names("train", job.dataset.classes, job.dataset.num_classes)
+        say_accuracy(f"{what}{views}", measured.matrix, names)
 
 
 def say_files(job: Job, folder: RunFolder) -> None:

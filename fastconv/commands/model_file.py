@@ -25,6 +25,8 @@ class Found(NamedTuple):
     name: str
     image_shape: Shape
     """Of the images it was trained on or is made for, or of the built-in digits where that is not known."""
+    classes: tuple[str, ...] | None = None
+    """The names of what it tells apart, by label; None if they have none, or nobody knows."""
 
 
 class Trained(NamedTuple):
@@ -36,6 +38,8 @@ class Trained(NamedTuple):
     """As in ``Found``."""
     preset: str | None
     """By which its images were augmented; None if they were not, or nobody knows."""
+    classes: tuple[str, ...] | None
+    """As in ``Found``."""
 
 
 def find(named: str, layers: tuple[type[Layer], ...] = (), image_shape: Shape | None = None) -> Found:
@@ -67,7 +71,7 @@ def find(named: str, layers: tuple[type[Layer], ...] = (), image_shape: Shape | 
     found = find_run(named, layers)
     if isinstance(found.model, Ensemble):
         raise one_of(Path(named), len(found.model))
-    return Found(found.model, found.name, found.image_shape)
+    return Found(found.model, found.name, found.image_shape, found.classes)
 
 
 def find_run(run: str, layers: tuple[type[Layer], ...] = ()) -> Trained:
@@ -94,7 +98,8 @@ def find_run(run: str, layers: tuple[type[Layer], ...] = ()) -> Trained:
 
 def _trained(model: Sequential | Ensemble, path: Path) -> Trained:
     config = path.with_name(CONFIG)
-    return Trained(model, str(path), _recorded_shape(config) or _DIGIT, _recorded_preset(config))
+    shape, preset, classes = _recorded_shape(config), _recorded_preset(config), _recorded_classes(config)
+    return Trained(model, str(path), shape or _DIGIT, preset, classes)
 
 
 def one_of(ensemble: Path, models: int) -> UsageError:
@@ -136,6 +141,11 @@ def _recorded_shape(config: Path) -> Shape | None:
 def _recorded_preset(config: Path) -> str | None:
     preset = _recorded(config, "options", "augment")
     return preset if isinstance(preset, str) and preset in VIEWS else None
+
+
+def _recorded_classes(config: Path) -> tuple[str, ...] | None:
+    names = _recorded(config, "data", "class_names")
+    return tuple(map(str, names)) if isinstance(names, list) else None
 
 
 def members_of(folder: Path) -> list[str]:

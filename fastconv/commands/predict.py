@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastconv import atomic, data, terminal
-from fastconv.commands.common import CompilingNotice, use_threads
-from fastconv.commands.errors import UsageError
+from fastconv.commands.common import CompilingNotice, check_output, say_data, use_threads
 from fastconv.commands.interrupts import Interrupts
 from fastconv.commands.model_file import classes_for, find_run, views_of
 from fastconv.commands.own_layers import own_layers
@@ -18,12 +17,13 @@ def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
     """Write labels, or probabilities with --proba."""
     use_threads(arguments.threads)
     output = Path(arguments.output)
-    _check_output(output)
+    check_output(output, "-o")
     found = find_run(arguments.model, own_layers(arguments.layers))
     preset = views_of(found, arguments.tta, arguments.augment)
     channels, *size = found.image_shape
-    dataset = data.load(arguments.data, size=(size[0], size[1]), channels=channels)
+    dataset = data.load(arguments.data, size=(size[0], size[1]), channels=channels, part="test")
     classes_for(found.model, found.name, dataset)
+    say_data(dataset)
     with CompilingNotice():
         predict = found.model.predict_proba if arguments.proba else found.model.predict
         answers = predict(dataset.images, tta=arguments.tta, augment=preset)
@@ -31,14 +31,6 @@ def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
     (write_probabilities if arguments.proba else data.write_submission)(output, answers)
     terminal.say(f"wrote {output}: {terminal.count(len(dataset), 'row')}{replaced}")
     return 0
-
-
-def _check_output(path: Path) -> None:
-    """Find out before the work, not after it."""
-    if path.is_dir():
-        raise UsageError(f"{path}: expected the name of a file to write, got a folder; name one with -o")
-    if not path.parent.is_dir():
-        raise UsageError(f"{path}: there is no folder {path.parent}; create it, or name another file with -o")
 
 
 def write_probabilities(path: Path, probabilities: NDArray[np.floating]) -> None:

@@ -3,7 +3,7 @@
 import argparse
 
 from fastconv import augment, data, terminal
-from fastconv.commands.common import quoted, say_accuracy, say_machine, use_threads
+from fastconv.commands.common import quoted, say_machine, use_threads
 from fastconv.commands.errors import UsageError
 from fastconv.commands.interrupts import Interrupted, Interrupts
 from fastconv.commands.job import (
@@ -18,6 +18,7 @@ from fastconv.commands.job import (
     recipe_of,
     say_files,
     say_job,
+    say_measured,
     training_of,
     with_options,
 )
@@ -79,19 +80,10 @@ def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
 def _read(arguments: argparse.Namespace) -> Job:
     """Read all files and check that everything fits together."""
     check_name(arguments.model)
+    _check_options(arguments)
     arguments = _completed(arguments)
     optimizer, schedule, ema = recipe_of(arguments)
     loss = CrossEntropyLoss(arguments.loss_smoothing)
-    if arguments.tta > 1 and arguments.augment is None:
-        raise UsageError(f"--tta {arguments.tta}: expected --augment with it, whose milder form the views undergo")
-    measuring = {
-        "--early-stop": arguments.early_stop,
-        "--schedule plateau": arguments.schedule == "plateau",
-        "--stratify": arguments.stratify,
-    }
-    for option, given in measuring.items():
-        if given and not arguments.val:
-            raise UsageError(f"{option}: expected images to measure on, got --val 0; hold some out, such as --val 0.1")
     say_machine()
     dataset = load_labelled(arguments.data, arguments.size)
     labels = labels_of(dataset)
@@ -100,7 +92,7 @@ def _read(arguments: argparse.Namespace) -> Job:
     channels, *size = dataset.images.shape[1:]
     test = None
     if arguments.test is not None:
-        test = data.load(arguments.test, size=(size[0], size[1]), channels=channels)
+        test = data.load(arguments.test, size=(size[0], size[1]), channels=channels, part="test")
     if test is not None and test.images.shape[1:] != dataset.images.shape[1:]:
         raise UsageError(
             f"{test.source}: expected images of {_size(dataset)} as in {dataset.source}, got {_size(test)}; "
@@ -128,6 +120,25 @@ def _read(arguments: argparse.Namespace) -> Job:
         options,
         arguments.seed,
     )
+
+
+def _check_options(arguments: argparse.Namespace) -> None:
+    """Raise UsageError for options that do not go together."""
+    if arguments.warmup == 0 and arguments.schedule == "one-cycle":
+        raise UsageError(
+            "--warmup 0: expected more than 0 with --schedule one-cycle, which begins with a rise; give a little, such "
+            "as --warmup 0.05, or --schedule cosine, which begins at the peak"
+        )
+    if arguments.tta > 1 and arguments.augment is None:
+        raise UsageError(f"--tta {arguments.tta}: expected --augment with it, whose milder form the views undergo")
+    measuring = {
+        "--early-stop": arguments.early_stop,
+        "--schedule plateau": arguments.schedule == "plateau",
+        "--stratify": arguments.stratify,
+    }
+    for option, given in measuring.items():
+        if given and not arguments.val:
+            raise UsageError(f"{option}: expected images to measure on, got --val 0; hold some out, such as --val 0.1")
 
 
 def _completed(arguments: argparse.Namespace) -> argparse.Namespace:
@@ -195,11 +206,7 @@ def _report(job: Job, folder: RunFolder, measured: Measured | None, interrupts: 
     if interrupts.exit_code is not None:
         terminal.say(f"interrupted: what was best so far is kept in {folder.path}")
         terminal.say(f"go on  {quoted('fastconv', 'train', '--resume', folder.path)}", wrap=False)
-    if measured is None:
-        terminal.say("no validation (--val 0): the last weights are kept")
-    else:
-        views = f" with {job.arguments.tta} views" if job.arguments.tta > 1 else ""
-        say_accuracy(f"val accuracy{views}", measured.matrix)
+    say_measured(job, "val accuracy", measured)
     if job.arguments.report:
         after_training(folder.path, job.model, job.dataset, job.train, job.held_out, interrupts)
     say_files(job, folder)

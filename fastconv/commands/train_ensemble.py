@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastconv import atomic, data, io, terminal
-from fastconv.commands.common import quoted, say_accuracy
+from fastconv.commands.common import quoted
 from fastconv.commands.errors import UsageError
 from fastconv.commands.interrupts import Interrupted, Interrupts
 from fastconv.commands.job import (
@@ -28,6 +28,7 @@ from fastconv.commands.job import (
     recipe_of,
     say_files,
     say_job,
+    say_measured,
     training_of,
     with_options,
 )
@@ -224,9 +225,5 @@ def _report(job: Job, folder: RunFolder, together: _Together, interrupts: Interr
         together.write(interrupted=True)
         terminal.say(f"interrupted: {models} of {job.arguments.ensemble} kept in {folder.path}")
         terminal.say(f"go on  {quoted('fastconv', 'train', '--resume', folder.path)}", wrap=False)
-    if together.measured is None:
-        terminal.say("no validation (--val 0): the last weights are kept")
-    else:
-        views = f" with {job.arguments.tta} views" if job.arguments.tta > 1 else ""
-        say_accuracy(f"val accuracy of {models}{views}", together.measured.matrix)
+    say_measured(job, f"val accuracy of {models}", together.measured)
     say_files(job, folder)

@@ -21,6 +21,7 @@ Part = Literal["train", "test"]
 _UNSIGNED_BYTE = 8
 _OTHER_TYPES = {9: "int8", 11: "int16", 12: "int32", 13: "float32", 14: "float64"}
 _PREFIX: dict[str, str] = {"train": "train", "test": "t10k"}
+_AXES = {"images": 3, "labels": 1}
 # No deflate stream unpacks to more than 1032 times its size.
 _DEFLATE_LIMIT = 1032
 
@@ -93,7 +94,7 @@ def read_idx_folder(folder: StrPath, *, part: Part = "train") -> Dataset:
     Returns
     -------
     Dataset
-        images uint8[N, 1, H, W], labels int64[N].
+        images uint8[N, 1, H, W], labels int64[N]; its source is the file of the images.
 
     Raises
     ------
@@ -105,25 +106,72 @@ def read_idx_folder(folder: StrPath, *, part: Part = "train") -> Dataset:
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"read_idx_folder: {folder}: expected a folder; check the name and the working folder")
-    images_path, images = _read_member(folder, f"{_PREFIX[part]}-images", 3)
-    labels_path, labels = _read_member(folder, f"{_PREFIX[part]}-labels", 1)
+    return _labelled(_member(folder, part, "images"), _member(folder, part, "labels"))
+
+
+def has_part(folder: StrPath, part: Part) -> bool:
+    """Tell whether a folder holds the images of one part of a data set."""
+    return _found(Path(folder), _PREFIX[part], "images") is not None
+
+
+def read_idx_images(path: StrPath) -> Dataset:
+    """Read a file of images, and their labels from the file beside it, if there is one.
+
+    Parameters
+    ----------
+    path : str or path
+        A file called ``t10k-images-idx3-ubyte.gz`` has its labels in ``t10k-labels-idx1-ubyte``, with or without
+        ``.gz``, and so for other beginnings; one with a name of another kind has no labels.
+
+    Raises
+    ------
+    DataError
+        If a file is bad, or there are not as many labels as images.
+    """
+    path = Path(path)
+    prefix = path.name.rpartition("-images")[0]
+    labels = _found(path.parent, prefix, "labels") if path.name in _names(prefix, "images") else None
+    if labels is not None:
+        return _labelled(path, labels)
+    return Dataset(_values(path, "images")[:, np.newaxis], None, str(path))
+
+
+def _names(prefix: str, kind: str) -> list[str]:
+    """Return the names that a file of images or labels may have."""
+    return [f"{prefix}-{kind}{mark}idx{_AXES[kind]}-ubyte{suffix}" for mark in "-." for suffix in ("", ".gz")]
+
+
+def _found(folder: Path, prefix: str, kind: str) -> Path | None:
+    return next((folder / name for name in _names(prefix, kind) if (folder / name).is_file()), None)
+
+
+def _member(folder: Path, part: Part, kind: str) -> Path:
+    path = _found(folder, _PREFIX[part], kind)
+    if path is None:
+        plain, packed, *_ = _names(_PREFIX[part], kind)
+        raise DataError(
+            f"read_idx_folder: {folder}: expected the file {plain} or {packed}, found neither; add it, or name a file "
+            "of images instead of the folder"
+        )
+    return path
+
+
+def _labelled(images_path: Path, labels_path: Path) -> Dataset:
+    images, labels = _values(images_path, "images"), _values(labels_path, "labels")
     if len(images) != len(labels):
         raise DataError(
-            f"read_idx_folder: {folder}: expected a label for each image, got {len(images):,} images in "
+            f"read_idx: {images_path.parent}: expected a label for each image, got {len(images):,} images in "
             f"{images_path.name} and {len(labels):,} labels in {labels_path.name}; do the two belong together?"
         )
-    return Dataset(images[:, np.newaxis], labels.astype(np.int64), str(folder))
+    return Dataset(images[:, np.newaxis], labels.astype(np.int64), str(images_path))
 
 
-def _read_member(folder: Path, stem: str, axes: int) -> tuple[Path, NDArray[np.uint8]]:
-    names = [f"{stem}{separator}idx{axes}-ubyte{suffix}" for separator in "-." for suffix in ("", ".gz")]
-    path = next((folder / name for name in names if (folder / name).is_file()), None)
-    if path is None:
-        raise DataError(
-            f"read_idx_folder: {folder}: expected the file {names[0]} or {names[1]}, found neither; "
-            "add it, or name a single file instead of the folder"
-        )
+def _values(path: Path, kind: str) -> NDArray[np.uint8]:
     values = read_idx(path)
-    if values.ndim != axes:
-        raise DataError(f"read_idx_folder: {path}: expected {axes} axes, got {values.ndim}; were files renamed?")
-    return path, values
+    if values.ndim != _AXES[kind]:
+        got = "labels" if kind == "images" else "images"
+        raise DataError(
+            f"read_idx: {path}: expected {kind}, got {len(values):,} {got}; name the folder, or the file of the images "
+            "(were files renamed?)"
+        )
+    return values

@@ -25,7 +25,9 @@ _COMMA_TO_LF = bytes.maketrans(b",", b"\n")
 
 
 def read_csv(path: StrPath, *, labels: bool | None = None) -> Dataset:
-    """Read square images of one channel from a CSV file, plain or gzip, with LF or CRLF.
+    """Read square grey images from a CSV file, plain or gzip, with LF or CRLF.
+
+    Colour, and other shapes, come as a folder of files (``read_images``) or an archive (``read_npz``).
 
     Parameters
     ----------
@@ -142,8 +144,8 @@ def _header(file: InputFile, line: bytes, labels: bool | None) -> _Header:
     side = isqrt(len(pixels))
     if not pixels or side * side != len(pixels):
         raise file.error(
-            f"line 1: expected a square number of pixel columns, such as 784 for 28x28, got {len(pixels)}; "
-            f"the last column is {shown(cells[-1])}"
+            f"line 1: expected a square number of pixel columns, such as 784 for 28x28, got {len(pixels)}; the last "
+            f"column is {shown(cells[-1])}; CSV is for square grey images, give others as a folder of files or an .npz"
         )
     if labels is not None and labels != has_label:
         expected, mend = ("label", "give a file with labels") if labels else ("pixel0", "give a file without labels")
