@@ -3,6 +3,7 @@
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import ref
 
 import numpy as np
 
@@ -44,11 +45,12 @@ class EMA:
         self.decay, self.warmup = float(decay), bool(warmup)
         self.updates, self.swapped = 0, False
         self._finished = False
+        self._model: ref[Layer] | None = None
         self._arrays: dict[str, np.ndarray] = {}
         self._groups: list[Many] = []
 
     def begin(self, model: Layer) -> None:
-        """Start at the model's weights, or go on with averages that there are already and that were not finished.
+        """Start at the model's weights, or go on with averages of this model that there are and were not finished.
 
         Raises
         ------
@@ -57,8 +59,10 @@ class EMA:
         """
         # Whole numbers, such as a count of batches, have no average: they stay the model's.
         live = {name: array for name, array in model.named_state() if array.dtype.kind == "f"}
-        if self._finished:
-            self._arrays, self.updates, self._finished = {}, 0, False
+        other = self._model is not None and self._model() is not model
+        if self._finished or other:
+            self._arrays, self.updates, self.swapped, self._finished = {}, 0, False, False
+        self._model = ref(model)
         if not self._arrays:
             self._arrays = {name: array.copy() for name, array in live.items()}
         mine, its = ({name: (a.shape, a.dtype) for name, a in all_.items()} for all_ in (self._arrays, live))
@@ -76,7 +80,9 @@ class EMA:
             self.swap()
 
     def update(self) -> None:
-        """Let the averages follow the weights by one step."""
+        """Let the averages follow the weights by one step; raises RuntimeError if they were not begun."""
+        if self._model is None:
+            raise RuntimeError("EMA: expected begin(model) before update()")
         self.updates += 1
         kept = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.warmup else self.decay
         for together in self._groups:
@@ -117,7 +123,7 @@ class EMA:
     def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
         """Set what ``state_dict`` returned; ``begin`` comes next, and looks whether it fits the model."""
         state = dict(state)
-        self._finished = False
+        self._finished, self._model = False, None
         self.updates, self.swapped = int(state.pop("updates")), bool(state.pop("swapped"))
         self._arrays, self._groups = (
             {name: _native(name, array) for name, array in state.items()},
@@ -125,7 +131,7 @@ class EMA:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_groups": []}  # which hold addresses
+        return self.__dict__ | {"_groups": [], "_model": None}  # which hold addresses
 
 
 def _native(name: str, array: object) -> np.ndarray:

@@ -19,6 +19,7 @@ from safetensors.numpy import save as to_bytes
 from fastconv import atomic, layers
 from fastconv.blocks import FLOATS
 from fastconv.layers import Layer
+from fastconv.layers.base import is_ours
 from fastconv.normalization import Normalization
 from fastconv.regular import check_regular
 from fastconv.sequential import Sequential
@@ -30,16 +31,33 @@ _UNBUILDABLE = (
 )
 
 
+_OWN = "own layer"
+"""Says in a description that a class is not fastconv's, even if one of fastconv's has its name."""
+
+
 class ModelFileError(ValueError):
     """A file is no model, is damaged, or holds layers that are not known here."""
 
 
 def describe(layer: Layer) -> dict[str, Any]:
     """Return what JSON needs to build a layer again, without its weights."""
-    description: dict[str, Any] = {"layer": type(layer).__name__}
     if isinstance(layer, Sequential):
-        return description | {"layers": [describe(child) for child in layer]}
+        _check_computes_as_ours(layer)
+        return {"layer": "Sequential", "layers": [describe(child) for child in layer]}
+    description: dict[str, Any] = {"layer": type(layer).__name__}
+    if not is_ours(layer):
+        description[_OWN] = True
     return description | {name: _plain(value) for name, value in layer.config().items()}
+
+
+def _check_computes_as_ours(model: Sequential) -> None:
+    """Raise TypeError if it is of a subclass that does more than to choose the layers: a file holds these alone."""
+    for name in ("plan", "forward", "backward", "forward_blocks", "backward_blocks"):
+        if getattr(type(model), name) is not getattr(Sequential, name):
+            raise TypeError(
+                f"save: expected a Sequential, or a subclass that computes as it does, got {type(model).__name__}, "
+                f"which overrides {name}; make a Layer of what it does, and put that into a Sequential"
+            )
 
 
 def _plain(value: Any) -> Any:
@@ -51,10 +69,10 @@ def _plain(value: Any) -> Any:
 
 def _build(description: Any, known: Mapping[str, type[Layer]]) -> Layer:
     arguments = dict(description)
-    name = arguments.pop("layer")
+    name, is_own = arguments.pop("layer"), arguments.pop(_OWN, False)
     if name == "Sequential":
         return Sequential(*(_build(child, known) for child in arguments["layers"]))
-    found = known.get(name, getattr(layers, name) if name in layers.__all__ else None)
+    found = known.get(name, getattr(layers, name) if name in layers.__all__ and not is_own else None)
     if found is None or not issubclass(found, Layer) or found is Layer:
         raise ModelFileError(
             f"its layer {name!r} is not known; pass load(..., layers=[{name}]), or --layers MODULE:{name}"
@@ -102,15 +120,20 @@ def save(model: Sequential, path: str | os.PathLike[str]) -> None:
     """
     if not isinstance(model, Sequential):
         raise TypeError(f"save: expected a Sequential model, got {type(model).__name__}")
-    description = describe(model) | {"normalization": model.normalization._asdict(), "dtype": str(model.dtype)}
+    description = describe(model) | {
+        "normalization": model.normalization.checked()._asdict(),
+        "dtype": str(model.dtype),
+    }
     architecture = json.dumps(description, sort_keys=True)
     write_tensors(path, "fastconv", architecture, model.state_dict())
 
 
 def write_tensors(path: str | os.PathLike[str], kind: str, text: str, tensors: Mapping[str, np.ndarray]) -> None:
     """Write arrays and a text about them, under the name of their ``kind``; raises OSError as ``save`` does."""
-    metadata = {"format": "pt", kind: text, "sha256": _digest(text, tensors)}
-    atomic.write(path, _with_sorted_header(to_bytes(dict(tensors), metadata)))
+    # In the order and the byte order in which a file holds them: safetensors writes memory as it lies.
+    lying = {name: np.asarray(each, each.dtype.newbyteorder("="), order="C") for name, each in tensors.items()}
+    metadata = {"format": "pt", kind: text, "sha256": _digest(text, lying)}
+    atomic.write(path, _with_sorted_header(to_bytes(lying, metadata)))
 
 
 def _with_sorted_header(content: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from math import isfinite, sqrt
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from fastconv_kernels.many import Many
 
 
 def _check(operation: str, name: str, value: float, below: float = np.inf) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < below:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < below:
         limit = "" if below == np.inf else f" and below {below}"
         raise ValueError(f"{operation}: expected {name} of at least 0{limit}, got {value!r}")
     return float(value)
@@ -37,6 +38,27 @@ def _same(these: _Arrays, those: _Arrays) -> bool:
     )
 
 
+class Together(Many):
+    """Parameters of one dtype that have taken as many steps, in one launch.
+
+    Attributes
+    ----------
+    parameters : tuple of Parameter
+    steps : int
+        How many they have taken.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[tuple[np.ndarray, ...]],
+        decays: Sequence[bool],
+        parameters: Sequence[Parameter] = (),
+        steps: int = 0,
+    ) -> None:
+        super().__init__(groups, [float(each) for each in decays])
+        self.parameters, self.steps = tuple(parameters), steps
+
+
 class Optimizer:
     """Base of the optimisers.
 
@@ -55,7 +77,8 @@ class Optimizer:
     Attributes
     ----------
     steps : int
-        How many steps were taken.
+        How many steps were taken.  How many each parameter took is counted apart, as in PyTorch: a model that comes
+        later, or weights that were not moved for a while, begin where they were.
     norm : float
         With ``clip_norm``, the gradients' norm in the last step, before they were scaled; else 0.
     """
@@ -76,8 +99,9 @@ class Optimizer:
         self.steps = 0
         self._norm = 0.0
         self._memory: dict[Parameter, tuple[np.ndarray, ...]] = {}
+        self._taken: dict[Parameter, int] = {}
         self._key: _Arrays = []
-        self._groups: list[Many] = []
+        self._groups: list[Together] = []
 
     @property
     def norm(self) -> float:
@@ -86,7 +110,12 @@ class Optimizer:
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments, as JSON can hold them; a subclass adds its own."""
-        return {"lr": self.lr, "weight_decay": self.weight_decay, "decay": self.decay, "clip_norm": self.clip_norm}
+        return {
+            "lr": float(self.lr),
+            "weight_decay": self.weight_decay,
+            "decay": self.decay,
+            "clip_norm": self.clip_norm,
+        }
 
     @property
     def stride(self) -> float:
@@ -106,6 +135,7 @@ class Optimizer:
         """
         key = [(parameter, parameter.value, parameter.grad) for parameter in parameters]
         if not _same(key, self._key):
+            self._count()
             self._key, self._groups = key, self._gather(parameters)
         scale = 1.0
         if self.clip_norm is not None:
@@ -115,25 +145,36 @@ class Optimizer:
             scale = min(1.0, self.clip_norm / (self._norm + 1e-6))
         self.steps += 1
         for together in self._groups:
+            together.steps += 1
             self.update(together, self.lr * factor, scale)
 
-    def _gather(self, parameters: Sequence[Parameter]) -> list[Many]:
-        groups: dict[np.dtype, list[tuple[np.ndarray, ...]]] = {}
-        shares: dict[np.dtype, list[float]] = {}
+    def _count(self) -> None:
+        """Take down how many steps the parameters of the last step have taken."""
+        for together in self._groups:
+            self._taken.update(dict.fromkeys(together.parameters, together.steps))
+
+    def _gather(self, parameters: Sequence[Parameter]) -> list[Together]:
+        alike: dict[tuple[np.dtype, int], list[Parameter]] = {}
         for parameter in parameters:
             memory = self._memory.get(parameter)
             if memory is None or any(array.dtype != parameter.dtype for array in memory):
                 memory = tuple(np.zeros(parameter.size, parameter.dtype) for _ in range(self.slots))
                 self._memory[parameter] = memory
-            groups.setdefault(parameter.dtype, []).append((*memory, parameter.grad, parameter.value))
-            decays = self.decay == "all" or parameter.decays
-            shares.setdefault(parameter.dtype, []).append(float(decays))
-        return [Many(each, shares[dtype]) for dtype, each in groups.items()]
+                self._taken[parameter] = 0
+            alike.setdefault((parameter.dtype, self._taken[parameter]), []).append(parameter)
+        return [self._together(each, taken) for (_, taken), each in alike.items()]
+
+    def _together(self, parameters: Sequence[Parameter], steps: int) -> Together:
+        groups = [(*self._memory[each], each.grad, each.value) for each in parameters]
+        return Together(groups, [self.decay == "all" or each.decays for each in parameters], parameters, steps)
 
     def state_dict(self, model: Layer) -> dict[str, np.ndarray]:
         """Return copies of all that the optimiser remembers about a model's parameters, and its number of steps."""
+        self._count()
         state = {"steps": np.array(self.steps)}
         for name, parameter in model.named_parameters():
+            if self._taken.get(parameter, self.steps) != self.steps:
+                state[f"{name}.steps"] = np.array(self._taken[parameter])
             for slot, array in enumerate(self._memory.get(parameter, ())):
                 state[f"{name}.{slot}"] = array.copy()
         return state
@@ -147,10 +188,11 @@ class Optimizer:
             If it is the memory of other parameters, or of another optimiser.
         """
         memory: dict[Parameter, tuple[np.ndarray, ...]] = {}
+        taken: dict[Parameter, int] = {}
         expected = {"steps"}
         for name, parameter in model.named_parameters():
             names = [f"{name}.{slot}" for slot in range(self.slots)]
-            expected.update(names)
+            expected.update(names, [f"{name}.steps"])
             arrays = tuple(self._remembered(each, state[each], parameter) for each in names if each in state)
             if arrays and {array.shape for array in arrays} != {(parameter.size,)}:
                 raise ValueError(
@@ -159,25 +201,28 @@ class Optimizer:
                 )
             if len(arrays) == self.slots:  # a parameter that was never moved has no memory
                 memory[parameter] = arrays
+                taken[parameter] = int(state.get(f"{name}.steps", state.get("steps", 0)))
         if "steps" not in state or set(state) - expected:
             found = ", ".join(sorted(set(state) - expected)) or "no number of steps"
             raise ValueError(f"{type(self).__name__}: expected the memory of such an optimiser, got {found}")
-        self.steps, self._memory, self._key, self._groups = int(state["steps"]), memory, [], []
+        self.steps, self._memory, self._taken = int(state["steps"]), memory, taken
+        self._key, self._groups = [], []
 
     def _remembered(self, name: str, array: object, parameter: Parameter) -> np.ndarray:
         return np.array(blocks.as_float(type(self).__name__, name, array, parameter.dtype))
 
     def __getstate__(self) -> dict[str, Any]:
+        self._count()
         return self.__dict__ | {"_key": [], "_groups": []}  # which hold addresses
 
-    def update(self, parameters: Many, lr: float, scale: float) -> None:
+    def update(self, parameters: Together, lr: float, scale: float) -> None:
         """Change parameters in place.
 
         Parameters
         ----------
-        parameters : Many
-            ``parameters.groups`` are their (*memory, gradient, value), each float[K], and ``parameters.numbers`` says
-            of each whether it decays: 1 or 0.
+        parameters : Together
+            ``parameters.groups`` are their (*memory, gradient, value), each float[K], ``parameters.numbers`` says of
+            each whether it decays, 1 or 0, and ``parameters.steps`` how many steps they have taken with this one.
         lr : float
         scale : float
             What gradients are to be multiplied by: 1 unless they are clipped.
@@ -185,7 +230,7 @@ class Optimizer:
         raise TypeError(f"{type(self).__name__} does not say how to move: override update")
 
 
-def _norm(groups: list[Many]) -> float:
+def _norm(groups: list[Together]) -> float:
     """Return the root of the sum of all gradients' squares, added up in a fixed order."""
     total = 0.0
     for together in groups:
@@ -239,7 +284,7 @@ class SGD(Optimizer):
         """Return the constructor's arguments."""
         return super().config() | {"momentum": self.momentum, "nesterov": self.nesterov}
 
-    def update(self, parameters: Many, lr: float, scale: float) -> None:
+    def update(self, parameters: Together, lr: float, scale: float) -> None:
         """Apply equation (24)."""
         decays = self.weight_decay * parameters.numbers
         kernels.sgd(*parameters.table, lr, self.momentum, self.nesterov, decays, scale)
@@ -287,10 +332,10 @@ class Adam(Optimizer):
         """Return the constructor's arguments."""
         return super().config() | {"betas": self.betas, "eps": self.eps}
 
-    def update(self, parameters: Many, lr: float, scale: float) -> None:
+    def update(self, parameters: Together, lr: float, scale: float) -> None:
         """Apply equation (25), or (26)."""
         first, second = self.betas
-        correction1, correction2 = 1 - first**self.steps, (1 - second**self.steps) ** 0.5
+        correction1, correction2 = 1 - first**parameters.steps, (1 - second**parameters.steps) ** 0.5
         kernels.adam(
             *parameters.table,
             lr,
@@ -380,7 +425,7 @@ class RMSprop(Optimizer):
         """Ten times at first, with alpha 0.99: a mean square that begins at 0 is too small, by 1 - alpha^t."""
         return (1 - self.alpha ** (self.steps + 1)) ** -0.5
 
-    def update(self, parameters: Many, lr: float, scale: float) -> None:
+    def update(self, parameters: Together, lr: float, scale: float) -> None:
         """Apply equation (78)."""
         decays = self.weight_decay * parameters.numbers
         kernels.rmsprop(*parameters.table, lr, self.alpha, self.eps, self.momentum, self.centered, decays, scale)
@@ -426,7 +471,7 @@ class Lion(Optimizer):
         """Return the constructor's arguments."""
         return super().config() | {"betas": self.betas}
 
-    def update(self, parameters: Many, lr: float, scale: float) -> None:
+    def update(self, parameters: Together, lr: float, scale: float) -> None:
         """Apply equation (79)."""
         kernels.lion(*parameters.table, lr, *self.betas, self.weight_decay * parameters.numbers, scale)
 

@@ -50,13 +50,15 @@ class Plan:
                 room.refusal("Sequential", _needs(shape, forward + backward), _REMEDY, free)
             ) from None
         room.check("Sequential", _needs(shape, forward + training * backward), _REMEDY, free)
-        self._tables: dict[Normalization, np.ndarray] = {}
+        self._normalization: Normalization | None = None
+        self._table = np.empty((0, 256))
 
     def table(self, normalization: Normalization) -> np.ndarray:
         """Return float[C, 256]: what becomes of pixels; made once for as long as the normalisation stays."""
-        if normalization not in self._tables:
-            self._tables = {normalization: normalization.table(self.x.shape[1], self.x.array.dtype)}
-        return self._tables[normalization]
+        if normalization is not self._normalization:
+            self._table = normalization.table(self.x.shape[1], self.x.array.dtype)
+            self._normalization = normalization
+        return self._table
 
 
 def _needs(shape: Shape, size: float) -> dict[str, float]:

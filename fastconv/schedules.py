@@ -114,7 +114,10 @@ class _OfProgress(Followed):
         self._schedule = schedule
 
     def __call__(self, progress: float) -> float:
-        return self._schedule(progress)
+        factor = self._schedule(progress)
+        if not isinstance(factor, Real) or isinstance(factor, bool):
+            raise TypeError(f"schedule: expected a number of progress {progress:.3g}, got {factor!r}")
+        return float(factor)
 
 
 class ReduceOnPlateau(Followed):

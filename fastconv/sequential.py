@@ -10,7 +10,7 @@ import numpy as np
 from fastconv import blocks, forks, shapes
 from fastconv.blocks import Blocks
 from fastconv.layers import Dropout, Layer, Softmax, Workspace
-from fastconv.layers.base import Parameter, is_ours
+from fastconv.layers.base import Changes, Parameter, is_ours
 from fastconv.layers.fusion import plan_chain
 from fastconv.layers.softmax import write_softmax
 from fastconv.normalization import Normalization
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fastconv.training.history import History
 
 _KEPT_PLANS = 6  # training, its ragged last batch, evaluation, its ragged last batch, and two to spare
-_NOT_COPIED = ("_plans", "_running", "lock")
+_NOT_COPIED = ("_plans", "_parts", "_seen", "_running", "lock")
 
 
 class Sequential(Layer):
@@ -57,7 +57,7 @@ class Sequential(Layer):
     TypeError
         If something is not a layer, or some layers were converted to another dtype than others.
     ValueError
-        If a layer stands in two places.
+        If a layer, or a parameter, stands in two places.
     """
 
     def __init__(self, *layers: Layer, seed: int = 0) -> None:
@@ -73,8 +73,29 @@ class Sequential(Layer):
             if id(layer) in met:
                 raise ValueError(f"Sequential: layers {met[id(layer)]} and {name} are the same {type(layer).__name__}")
             met[id(layer)] = name
+        places: dict[int, str] = {}
+        for name, parameter in self.named_parameters():
+            if id(parameter) in places:
+                raise ValueError(
+                    f"Sequential: parameters {places[id(parameter)]} and {name} are the same, of which each would "
+                    "overwrite the other's gradient; give every layer its own"
+                )
+            places[id(parameter)] = name
         self._take_over_dtype()
         self._name_and_seed(seed, Parameter.seed)
+
+    def _look_for_changes(self) -> None:
+        """Drop the plans if they were made for other layers, parameters or arrays of gradients than there are now."""
+        if self._seen == Changes.count:
+            return
+        parts: list[object] = [*self.modules()]
+        for parameter in self.parameters():
+            parts += parameter, parameter.grad
+        if len(parts) != len(self._parts) or any(new is not old for new, old in zip(parts, self._parts, strict=True)):
+            self._take_over_dtype()
+            self._plans.clear()
+            self._parts, self._running = parts, None
+        self._seen = Changes.count
 
     def _take_over_dtype(self) -> None:
         """Be of the dtype that the layers were converted to, if they were."""
@@ -88,6 +109,8 @@ class Sequential(Layer):
 
     def _start(self) -> None:
         self._plans: OrderedDict[Shape, Plan] = OrderedDict()
+        self._parts: list[object] = []
+        self._seen = -1
         self._running: Plan | None = None
         self.lock: threading.RLock | forks.HalfTrained = threading.RLock()
         forks.tell(self)
@@ -271,6 +294,7 @@ class Sequential(Layer):
 
     def _trained(self) -> Plan:
         """Return the plan of the last batch; raises RuntimeError if that was none of training."""
+        self._look_for_changes()
         if self._running is None:
             raise RuntimeError("Sequential.backward: no saved input; call forward(x, training=True) first")
         return self._running
@@ -280,6 +304,7 @@ class Sequential(Layer):
         return shape in self._plans
 
     def _plan_for(self, shape: Shape, training: bool) -> Plan:
+        self._look_for_changes()
         plan = self._plans.get(shape)
         if plan is None:
             plan = self._plans[shape] = Plan(self, shape, training)
@@ -291,6 +316,7 @@ class Sequential(Layer):
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return the output's shape for an input's, both with the batch axis; at once for a batch that has run."""
+        self._look_for_changes()
         plan = self._plans.get(shape)
         return super().output_shape(shape) if plan is None else plan.output_shape
 
@@ -319,9 +345,15 @@ class Sequential(Layer):
 
     def _as_batch(self, operation: str, x: object) -> np.ndarray:
         """Do the part of ``check_images`` that looks at no value."""
-        if _is_pixels(x):
-            return blocks.check_batch(operation, blocks.contiguous(operation, "x", np.asarray(x)))
-        return blocks.check_batch(operation, blocks.as_float(operation, "x", x, self.dtype))
+        array = blocks.as_array(operation, "x", x)
+        if array.dtype == np.uint8:
+            return blocks.check_batch(operation, blocks.contiguous(operation, "x", array))
+        if array.dtype.kind in "iu" and array.size:
+            raise TypeError(
+                f"{operation}: expected x of uint8, which are pixels to normalise, or of floats, got {array.dtype}: "
+                "take x.astype(np.uint8) of pixels, x.astype(np.float32) of other numbers"
+            )
+        return blocks.check_batch(operation, blocks.as_float(operation, "x", array, self.dtype))
 
     # ---------------------------------------------------------------------------------------- on ordinary arrays
 
@@ -374,7 +406,13 @@ class Sequential(Layer):
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"{operation}: expected batch_size of at least 1, got {batch_size!r}")
         with self.lock:
-            out = np.empty(self.output_shape(array.shape), self.dtype)
+            shape = self.output_shape(array.shape)
+            if operation in ("predict", "predict_proba") and shape[1] < 2:
+                raise ValueError(
+                    f"{operation}: expected at least two outputs, one a class, got {shape[1]}: take forward(x), and "
+                    "what the loss makes of it, such as functional.sigmoid"
+                )
+            out = np.empty(shape, self.dtype)
             add_softmax = probabilities and not isinstance(self.last_layer(), Softmax)
             for start in range(0, array.shape[0], batch_size):
                 stop = min(start + batch_size, array.shape[0])
@@ -533,11 +571,6 @@ class Sequential(Layer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._start()
-
-
-def _is_pixels(x: object) -> bool:
-    """Whether ``x`` holds uint8 pixels, in memory or mapped from a file; masked ones are for ``as_float`` to refuse."""
-    return isinstance(x, np.ndarray) and x.dtype == np.uint8 and not isinstance(x, np.ma.MaskedArray)
 
 
 def _asked_for(gradient: Blocks | None, number: int) -> Blocks:

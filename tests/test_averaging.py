@@ -173,8 +173,11 @@ def test_what_is_refused(rng):
     for decay in (1, -0.1, True, "0.9"):
         with pytest.raises(ValueError, match=f"EMA: expected decay of at least 0 and below 1, got {decay!r}"):
             fc.EMA(decay)
-    ema = fc.EMA()
-    ema.begin(fc.Sequential(fc.Linear(3, 2)))
+    ema, other = fc.EMA(), fc.EMA()
+    with pytest.raises(RuntimeError, match=r"EMA: expected begin\(model\) before update\(\)"):
+        ema.update()
+    other.begin(fc.Sequential(fc.Linear(3, 2)))
+    ema.load_state_dict(other.state_dict())
     with pytest.raises(ValueError, match=r"but 0.weight is float32\[2, 4\] there and float32\[2, 3\] here"):
         ema.begin(fc.Sequential(fc.Linear(4, 2)))
     with pytest.raises(ValueError, match=r"but 0.bias is missing there and float32\[2\] here"):

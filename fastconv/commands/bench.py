@@ -15,8 +15,7 @@ from fastconv.commands.interrupts import Interrupts
 from fastconv.layers import AvgPool2d, Conv2d, Layer, Linear, MaxPool2d, ReLU, Workspace
 from fastconv.losses import CrossEntropyLoss
 from fastconv.normalization import Normalization
-from fastconv.optim import SGD, Adam, Optimizer
-from fastconv_kernels.many import Many
+from fastconv.optim import SGD, Adam, Optimizer, Together
 
 _QUICK, _FULL = 16, 128
 _SECONDS = 0.2
@@ -217,10 +216,10 @@ def _step(
     gradient: NDArray[np.float32],
     naive: Callable[[], np.ndarray],
 ) -> _Case:
-    optimizer.steps = 1
 
-    def groups(moved: NDArray[np.float32]) -> Many:
-        return Many([(*(np.zeros_like(moved) for _ in range(optimizer.slots)), gradient, moved)])
+    def groups(moved: NDArray[np.float32]) -> Together:
+        memory = (np.zeros_like(moved) for _ in range(optimizer.slots))
+        return Together([(*memory, gradient, moved)], [True], steps=1)
 
     def first() -> Arrays:
         fresh = value.copy()

@@ -77,7 +77,7 @@ def config_of(job: Job, folder: RunFolder) -> dict[str, Any]:
         "options": options,
         "optimizer": job.optimizer.config(),
         "parameters": sum(parameter.size for parameter in job.model.parameters()),
-        "normalization": job.model.normalization._asdict(),
+        "normalization": job.model.normalization.checked()._asdict(),
         "augment": job.augment and asdict(job.augment),
         "data": {
             "source": job.dataset.source,

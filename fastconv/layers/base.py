@@ -20,6 +20,12 @@ from fastconv_kernels.pieces import Spread
 from fastconv_kernels.tile import LANES
 
 
+class Changes:
+    """How often a layer got other layers or parameters, or a parameter other arrays: what plans were made for."""
+
+    count = 0
+
+
 class Parameter:
     """A learned array and its gradient.
 
@@ -135,6 +141,7 @@ class Parameter:
 
     def to(self, dtype: np.typing.DTypeLike) -> None:
         """Convert value and gradient."""
+        Changes.count += 1
         self._value = self.value.astype(dtype)
         self.dtype = self._value.dtype
         self._grad = self._grad.astype(dtype)
@@ -245,9 +252,9 @@ class Workspace:
         def __setattr__(self, name: str, value: Any) -> None: ...
 
 
-def is_ours(layer: "Layer") -> bool:
+def is_ours(thing: object) -> bool:
     """Whether its class is fastconv's: one of somebody else's may do more behind what it inherits."""
-    return type(layer).__module__.startswith("fastconv.")
+    return type(thing).__module__.startswith("fastconv.")
 
 
 class Layer:
@@ -264,6 +271,14 @@ class Layer:
     """Whether ``takes_pieces`` may say yes."""
 
     dtype: np.dtype = np.dtype(np.float32)
+
+    if not TYPE_CHECKING:
+
+        def __setattr__(self, name, value):
+            if isinstance(value, _PARTS) or isinstance(self.__dict__.get(name), _PARTS):
+                Changes.count += 1
+            object.__setattr__(self, name, value)
+
     """What the layer computes in."""
 
     # -------------------------------------------------------------------------------------------- the four methods
@@ -488,3 +503,7 @@ class Layer:
     def __repr__(self) -> str:
         arguments = ", ".join(f"{key}={value!r}" for key, value in self.config().items())
         return f"{type(self).__name__}({arguments})"
+
+
+_PARTS = (Parameter, Layer, tuple)
+"""What layers are made of: tuples are of layers, such as a model's."""

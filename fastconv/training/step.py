@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastconv.blocks import pack_pixels
+from fastconv.layers.base import is_ours
 from fastconv.losses import Loss, LossResult
 from fastconv.optim import Optimizer
 from fastconv.sequential import Sequential
+from fastconv_kernels.tile import LANES
 
 if TYPE_CHECKING:
     from fastconv.augment import Packing
@@ -56,6 +58,8 @@ def checked_step(
     with model.lock:
         result = loss.of_blocks(model.run_batch(x, index, True, packing or pack_pixels), target)
         if np.isfinite(result.value):
+            if not is_ours(loss) and result.dy.n % LANES:
+                result.dy.array[-1, ..., result.dy.n % LANES :] = 0  # no image is there, whatever the loss made of it
             model.backward_batch(result.dy)
             optimizer.step(model.parameters(), factor)
     return result
