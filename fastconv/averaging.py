@@ -62,7 +62,6 @@ class EMA:
         other = self._model is not None and self._model() is not model
         if self._finished or other:
             self._arrays, self.updates, self.swapped, self._finished = {}, 0, False, False
-        self._model = ref(model)
         if not self._arrays:
             self._arrays = {name: array.copy() for name, array in live.items()}
         mine, its = ({name: (a.shape, a.dtype) for name, a in all_.items()} for all_ in (self._arrays, live))
@@ -72,6 +71,7 @@ class EMA:
                 f"EMA: expected a model with the weights of its averages, but {name} is {_kind(its.get(name))} there "
                 f"and {_kind(mine.get(name))} here"
             )
+        self._model = ref(model)
         groups: dict[np.dtype, list[tuple[np.ndarray, ...]]] = {}
         for name, array in live.items():
             groups.setdefault(array.dtype, []).append((self._arrays[name], array))
