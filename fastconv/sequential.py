@@ -73,6 +73,7 @@ class Sequential(Layer):
             if id(layer) in met:
                 raise ValueError(f"Sequential: layers {met[id(layer)]} and {name} are the same {type(layer).__name__}")
             met[id(layer)] = name
+            _check_children(layer)
         places: dict[int, str] = {}
         for name, parameter in self.named_parameters():
             if id(parameter) in places:
@@ -578,3 +579,13 @@ def _asked_for(gradient: Blocks | None, number: int) -> Blocks:
     if gradient is None:
         raise TypeError(f"layer {number} returned None although its input's gradient was asked for")
     return gradient
+
+
+def _check_children(layer: Layer) -> None:
+    """Raise TypeError if a layer holds another that it does not name: nobody would train or save it."""
+    for name, value in vars(layer).items():
+        if isinstance(value, Layer) and not any(value is child for child in layer.children()):
+            raise TypeError(
+                f"Sequential: expected {type(layer).__name__}.children() to return all layers inside, got none of its "
+                f"{name}; override children"
+            )

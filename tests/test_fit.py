@@ -501,3 +501,16 @@ def test_a_norm_that_is_not_finite_is_an_error_of_training(data):
 def test_other_optimisers_learn(optimizer, data):
     history = net().fit(*data, epochs=15, batch_size=16, optimizer=optimizer, verbose=False)
     assert history[-1]["train_loss"] < 0.6 * history[0]["train_loss"]
+
+
+@pytest.mark.parametrize("schedule", [lambda p: np.float32(1 - p / 2), lambda p: 1])
+def test_a_schedules_numbers_may_be_numpys(data, schedule, tmp_path):
+    options = {"epochs": 2, "verbose": False, "optimizer": fc.SGD(np.float32(0.05))}
+    history = net().fit(*data, schedule=schedule, checkpoint=tmp_path / "c", **options)
+    assert type(history[-1]["lr"]) is float
+
+
+@pytest.mark.parametrize("factor", [None, np.ones(1), "1", True])
+def test_a_schedule_that_gives_no_number(data, factor):
+    with pytest.raises(TypeError, match="schedule: expected a number of progress 0, got"):
+        net().fit(*data, schedule=lambda progress: factor, verbose=False)

@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import fastconv as fc
+from fastconv import io
 
 
 def model():
@@ -207,3 +208,72 @@ def test_layers_of_ones_own_are_named_on_load(tmp_path):
     with pytest.raises(fc.ModelFileError, match=r"'Doubled' is not known; pass load\(..., layers=\[Doubled\]\)"):
         fc.load(tmp_path / "m")
     assert fc.load(tmp_path / "m", layers=[Doubled])(np.ones((1, 2))).tolist() == [[3, 3]]
+
+
+LYING = {
+    "Fortran": lambda a: np.asfortranarray(a),
+    "transposed": lambda a: a.T,
+    "strided": lambda a: a[::2],
+    "backwards": lambda a: a[::-1, ::-1],
+    "big-endian": lambda a: a.astype(a.dtype.newbyteorder(">")),
+    "broadcast": lambda a: np.broadcast_to(a, (2, *a.shape)),
+    "a number": lambda a: a[0, 0],
+}
+
+
+@pytest.mark.parametrize("lies", LYING.values(), ids=LYING.keys())
+def test_arrays_come_back_however_they_lie_in_memory(lies, tmp_path):
+    array = lies(np.arange(12.0).reshape(3, 4))
+    io.write_tensors(tmp_path / "file", "test", "{}", {"a": array})
+    _, found = io.read_tensors(tmp_path / "file", "test", "test file")
+    assert found["a"].shape == np.shape(array)
+    np.testing.assert_array_equal(found["a"], array)
+
+
+def test_a_layer_of_ones_own_is_none_of_ours(tmp_path):
+    class Hardswish(fc.Layer):
+        def plan(self, shape, work):
+            return shape
+
+        def forward_blocks(self, x, work, training):
+            x.array[:] *= 2
+            return x
+
+    fc.save(fc.Sequential(Hardswish()), tmp_path / "m")
+    with pytest.raises(fc.ModelFileError, match="its layer 'Hardswish' is not known; pass load"):
+        fc.load(tmp_path / "m")
+    assert fc.load(tmp_path / "m", layers=[Hardswish])(np.ones((1, 2))).tolist() == [[2, 2]]
+
+
+def test_a_subclass_that_chooses_its_layers_is_saved_as_what_it_is(tmp_path, rng):
+    class Net(fc.Sequential):
+        def __init__(self, classes=3):
+            super().__init__(fc.Flatten(), fc.Linear(16, classes))
+
+    model, x = Net(), rng.standard_normal((3, 1, 4, 4))
+    fc.save(model, tmp_path / "m")
+    np.testing.assert_array_equal(fc.load(tmp_path / "m")(x), model(x))
+
+    class Otherwise(Net):
+        def forward(self, x, training=False):
+            return 2 * super().forward(x, training)
+
+    with pytest.raises(
+        TypeError, match=r"save: .* a subclass that computes as it does, got Otherwise, which overrides forward"
+    ):
+        fc.save(Otherwise(), tmp_path / "other")
+
+
+def test_numpys_numbers_are_saved(tmp_path):
+    model = fc.Sequential(fc.Conv2d(1, 1, 3))
+    model.normalization = fc.Normalization(np.array([0.5]), (np.float32(0.25),))
+    x = np.arange(32, dtype=np.uint8).reshape(2, 1, 4, 4)
+    y = model(x)
+    fc.save(model, tmp_path / "m")
+    np.testing.assert_array_equal(fc.load(tmp_path / "m")(x), y)
+    for wrong, error in (((0.0,), ValueError), ((np.nan,), ValueError), (("a",), TypeError)):
+        model.normalization = fc.Normalization((0.0,), wrong)
+        with pytest.raises(error, match="normalization: expected"):
+            model(x)
+        with pytest.raises(error, match="normalization: expected"):
+            fc.save(model, tmp_path / "n")

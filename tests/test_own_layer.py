@@ -20,7 +20,7 @@ PLACES = {
 SHIFTS = Augment(shift=1, rotate=10, mixup=0.2)
 
 
-@pytest.fixture(params=["ChannelScale", "SharedChannelScale"])
+@pytest.fixture(params=["ChannelScale", "SharedChannelScale", "ScaledConv"])
 def own(request):
     return getattr(own_layers(), request.param)
 
@@ -177,7 +177,7 @@ def test_the_doctor_finds_nothing_wrong_with_it(own, place, rng):
     x = (rng.integers(0, 150, (400, 1, 8, 8)) + 50 * y[:, None, None, None]).astype(np.uint8)
     model = fc.Sequential(fc.Conv2d(1, 4, 3, padding=1), *PLACES[place](own), fc.Flatten(), fc.Linear(256, 3))
     before = weights(model)
-    report = fc.doctor(model, x, y, machine=False)
+    report = fc.doctor(model, x, y, optimizer=fc.SGD(0.005), machine=False)
     assert not report.faults, report
     assert "numeric gradients" in {finding.name for finding in report}
     assert weights(model) == before
