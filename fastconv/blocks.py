@@ -32,6 +32,11 @@ class Blocks(NamedTuple):
         """Return the same memory as (B, features, 16): what Flatten is, in this layout."""
         return Blocks(pixels(self), self.n)
 
+    def clear_empty_lanes(self) -> None:
+        """Write zeros where there is no image."""
+        if self.n % LANES:
+            self.array[-1, ..., self.n % LANES :] = 0
+
 
 def empty(shape: Shape, dtype: np.typing.DTypeLike) -> Blocks:
     """Return uninitialised lane blocks for a batch of the given outside shape."""

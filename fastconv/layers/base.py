@@ -17,7 +17,6 @@ from fastconv_kernels import limits, memory
 from fastconv_kernels.bias import sum_shares
 from fastconv_kernels.many import Many
 from fastconv_kernels.pieces import Spread
-from fastconv_kernels.tile import LANES
 
 
 class Changes:
@@ -237,8 +236,8 @@ class Workspace:
         Such a one may have made infinities of the zeros there, by a logarithm or a division.  The gradient's zeros make
         NaN of them, which a sum over all lanes would carry into the weights.  Pieces of images are left alone.
         """
-        if self.is_anothers and x is not None and spread is None and x.n % LANES:
-            x.array[-1, ..., x.n % LANES :] = 0
+        if self.is_anothers and x is not None and spread is None:
+            x.clear_empty_lanes()
         return x
 
     def __getstate__(self) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from fastconv.layers.base import is_ours
 from fastconv.losses import Loss, LossResult
 from fastconv.optim import Optimizer
 from fastconv.sequential import Sequential
-from fastconv_kernels.tile import LANES
 
 if TYPE_CHECKING:
     from fastconv.augment import Packing
@@ -58,8 +57,8 @@ def checked_step(
     with model.lock:
         result = loss.of_blocks(model.run_batch(x, index, True, packing or pack_pixels), target)
         if np.isfinite(result.value):
-            if not is_ours(loss) and result.dy.n % LANES:
-                result.dy.array[-1, ..., result.dy.n % LANES :] = 0  # no image is there, whatever the loss made of it
+            if not is_ours(loss):
+                result.dy.clear_empty_lanes()  # whatever it made of them
             model.backward_batch(result.dy)
             optimizer.step(model.parameters(), factor)
     return result
