@@ -4,13 +4,14 @@ import os
 import shutil
 import sys
 import textwrap
+from typing import TextIO
 
 WIDE = 80
 _INDENT = " " * 7
 
 
 def say(text: str = "", end: str = "\n", wrap: bool = True) -> None:
-    """Write a line at once; once the reader has gone (``| head -1``), write nothing more and let the work go on.
+    """Write a line at once; once the reader has gone (``| head -1``), or was never there, let the work go on without.
 
     Letters that standard output cannot show, such as those of a class's name, become '?'.
 
@@ -20,6 +21,8 @@ def say(text: str = "", end: str = "\n", wrap: bool = True) -> None:
     wrap : bool
         Whether a terminal that is too narrow may break the line between words.
     """
+    if not is_open(sys.stdout):
+        return
     if wrap and len(text) > width() and sys.stdout.isatty():
         text = textwrap.fill(text, width(), subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False)
     encoding = sys.stdout.encoding or "utf-8"
@@ -36,12 +39,21 @@ def say(text: str = "", end: str = "\n", wrap: bool = True) -> None:
 
 def is_live() -> bool:
     """Whether a line may be drawn over: a terminal that can, and whose user has not asked for plain text."""
-    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb" and not os.environ.get("NO_COLOR")
+    return _is_terminal() and os.environ.get("TERM", "dumb") != "dumb" and not os.environ.get("NO_COLOR")
 
 
 def width() -> int:
     """Columns of the terminal; ``WIDE`` where lines go into a file or a pipe."""
-    return shutil.get_terminal_size((WIDE, 24)).columns if sys.stdout.isatty() else WIDE
+    return shutil.get_terminal_size((WIDE, 24)).columns if _is_terminal() else WIDE
+
+
+def _is_terminal() -> bool:
+    return is_open(sys.stdout) and sys.stdout.isatty()
+
+
+def is_open(stream: TextIO | None) -> bool:
+    """Whether a process was given this stream: Python has None for one that was closed before it began."""
+    return stream is not None
 
 
 def count(number: int, one: str, many: str | None = None) -> str:

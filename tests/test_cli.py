@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -734,3 +735,79 @@ def test_a_reader_that_goes_away_disturbs_nothing(files, tmp_path):
     assert (process.wait(60), errors) == (0, "")
     process.stderr.close()
     assert json.loads(text_of(tmp_path / "run" / "metrics.json"))["epochs"] == 2
+
+
+# ---------------------------------------------------------------------------------------------------- slips of the user
+
+
+def test_predict_replaces_answers_and_nothing_else(trained, files, tmp_path, capsys):
+    shutil.copy(files / "test.csv", tmp_path / "test.csv")
+    kept = (tmp_path / "test.csv").read_bytes(), (trained / "model.safetensors").read_bytes()
+    for output in ("test.csv", trained / "model.safetensors", "/dev/null"):
+        assert main(["predict", str(trained), "test.csv", "-o", str(output)]) == 2
+        assert f"{output}: is there already, and holds no answers to replace, which begin with ImageId," in said(capsys)
+    for output in ("answers.csv.gz", "-"):
+        assert main(["predict", str(trained), "test.csv", "-o", output]) == 2
+        assert f"{output}: answers are written as text, into a file; name one such as submission.csv" in said(capsys)
+    assert kept == ((tmp_path / "test.csv").read_bytes(), (trained / "model.safetensors").read_bytes())
+    for _ in range(2):
+        assert main(["predict", str(trained), "test.csv", "-o", "answers.csv"]) == 0
+    assert "answers.csv: 30 rows, replaced" in capsys.readouterr().out
+
+
+def said(capsys):
+    return " ".join(capsys.readouterr().err.split())
+
+
+def test_evaluating_what_was_trained_on_is_no_measure(trained, files, capsys):
+    assert main(["evaluate", str(trained), str(files / "train.csv")]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "note the run was trained on 180 of these images, so expect less of others; metrics.json has what" in out
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.full(40, 3), "expected at least two classes, got label 3 alone in 40 images; add images of others"),
+        (np.zeros(40, int), "expected at least two classes, got label 0 alone in 40 images; add images of others"),
+    ],
+)
+def test_one_class_is_none_to_tell_apart(labels, message, tmp_path, capsys):
+    write_csv(tmp_path / "one.csv", data.load().images[:40], labels)
+    assert main(["train", "one.csv", "--epochs", "1"]) == 2
+    assert message in said(capsys)
+
+
+def test_classes_without_an_image_are_named(tmp_path, capsys):
+    labels = np.arange(60) % 3
+    labels[7] = 30
+    write_csv(tmp_path / "typed.csv", data.load().images[:60], labels)
+    assert main(["train", "typed.csv", "--epochs", "1", "--no-report"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "note no image of 27 classes below 31: 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 ..." in out
+
+
+def test_an_empty_name_is_no_folder(files, capsys):
+    assert main(["train", str(files / "train.csv"), "--epochs", "1", "--out", ""]) == 2
+    assert "--out: expected a folder's name, got ''" in said(capsys)
+
+
+def test_a_run_whose_data_are_elsewhere_says_where_it_looked(files, tmp_path, monkeypatch, capsys):
+    shutil.copy(files / "train.csv", tmp_path / "here.csv")
+    assert main(["train", "here.csv", "--epochs", "2", "--out", "run", "--no-report"]) == 0
+    for name in ("metrics.json", "model.safetensors"):
+        (tmp_path / "run" / name).unlink()
+    monkeypatch.chdir(tmp_path / "run")
+    assert cli.main(["train", "--resume", "."]) == 2
+    assert "config.json names it as seen from the folder where the run began: go there, or put" in said(capsys)
+
+
+@pytest.mark.parametrize(
+    "command", [["train", "{train}", "--epochs", "1"], ["predict", "{run}", "{test}", "-o", "a.csv"]]
+)
+def test_nobody_has_to_listen(command, trained, files, tmp_path):
+    """Standard output that was closed before the process began."""
+    named = {"train": files / "train.csv", "test": files / "test.csv", "run": trained}
+    words = [sys.executable, "-m", "fastconv", *(word.format(**named) for word in command.split())]
+    ended = subprocess.run(["sh", "-c", f"{shlex.join(words)} >&-"], cwd=tmp_path, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")

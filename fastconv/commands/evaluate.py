@@ -1,6 +1,7 @@
 """``fastconv evaluate``: how good a trained model is on labelled images."""
 
 import argparse
+from pathlib import Path
 
 from fastconv import data, terminal
 from fastconv.commands.common import CompilingNotice, say_accuracy, say_data, use_threads
@@ -8,10 +9,13 @@ from fastconv.commands.interrupts import Interrupts
 from fastconv.commands.labels import labels_of, numbered_as_in
 from fastconv.commands.model_file import classes_for, find_run, views_of
 from fastconv.commands.own_layers import own_layers
+from fastconv.commands.run_config import read_config
+from fastconv.data import Dataset
 from fastconv.ensemble import Ensemble
 from fastconv.plots.names import class_names
 from fastconv.training.evaluation import evaluate_and_predict, of_probabilities
 from fastconv.training.metrics import ClassFigures, balanced_accuracy, confusion_matrix, macro_f1, per_class
+from fastconv.training.run_folder import CONFIG, METRICS
 
 
 def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
@@ -25,6 +29,7 @@ def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
     names = class_names(found.name, found.classes, classes)
     labels = labels_of(numbered_as_in(found.name, found.classes, dataset), classes)
     say_data(dataset)
+    _say_if_trained_on(Path(arguments.model), dataset)
     with CompilingNotice():
         if preset is None and not isinstance(found.model, Ensemble):
             measured, predicted = evaluate_and_predict(found.model, dataset.images, labels)
@@ -41,6 +46,18 @@ def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
     for figures in per_class(matrix):
         terminal.say(_line(names[figures["label"]].rjust(width), figures))
     return 0
+
+
+def _say_if_trained_on(run: Path, dataset: Dataset) -> None:
+    """Say so if these are the images of the run's training, which it knows better than others."""
+    if not (run / CONFIG).is_file():
+        return
+    recorded = read_config(run / CONFIG, "data")["data"]
+    if recorded.get("sha256") == dataset.sha256():
+        terminal.say(
+            f"note   the run was trained on {recorded.get('train'):,} of these images, so expect less of others; "
+            f"{METRICS} has what it made of those held out"
+        )
 
 
 def _line(name: str, figures: ClassFigures) -> str:

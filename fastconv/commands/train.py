@@ -2,6 +2,8 @@
 
 import argparse
 
+import numpy as np
+
 from fastconv import augment, data, terminal
 from fastconv.commands.common import quoted, say_machine, use_threads
 from fastconv.commands.errors import UsageError
@@ -37,6 +39,9 @@ from fastconv.training.recipes import recipe_for
 from fastconv.training.room_for import check_room
 from fastconv.training.run_folder import CHECKPOINT, CONFIG, METRICS, SUBMISSION, RunFolder, check_free
 
+_LISTED = 10
+"""How many missing classes are listed."""
+
 
 def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
     """Read, check, train, keep, report."""
@@ -46,6 +51,8 @@ def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
         if has_ended(begun, arguments):
             return 0
     use_threads(arguments.threads)
+    if arguments.out == "":
+        raise UsageError("--out: expected a folder's name, got ''")
     if begun is None and arguments.out is not None:
         check_free(arguments.out)  # before the data are read, which may take a while
     job = _read(arguments)
@@ -165,13 +172,22 @@ def _preset_for(dataset: Dataset) -> str:
 
 def _check_classes(dataset: Dataset) -> None:
     classes = dataset.num_classes
-    if classes < 2:
-        raise UsageError(f"{dataset.source}: expected at least two classes, got label 0 alone; add images of others")
+    present = np.unique(dataset.labels) if dataset.labels is not None else np.arange(classes)
+    if len(present) < 2:
+        alone = terminal.count(len(dataset), "image")
+        raise UsageError(
+            f"{dataset.source}: expected at least two classes, got label {', '.join(map(str, present))} alone in "
+            f"{alone}; add images of others"
+        )
     if classes > len(dataset):
         raise UsageError(
             f"{dataset.source}: expected labels from 0 upwards without gaps, got label {classes - 1} in "
             f"{terminal.count(len(dataset), 'image')}; number the classes from 0"
         )
+    missing = np.setdiff1d(np.arange(classes), present).tolist()
+    if missing:
+        listed = ", ".join(map(str, missing[:_LISTED])) + (" ..." if len(missing) > _LISTED else "")
+        terminal.say(f"note   no image of {terminal.count(len(missing), 'class', 'classes')} below {classes}: {listed}")
 
 
 def _size(dataset: Dataset) -> str:

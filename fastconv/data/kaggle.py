@@ -210,7 +210,7 @@ def _diagnosis(file: InputFile, block: bytes, line: int, header: _Header) -> Dat
                 f"too long and ends with {shown(row[-20:])}; repair or remove the line"
             )
         for name, cell in zip(names, cells, strict=True):
-            if problem := _problem(cell):
+            if problem := _problem(cell, name == "label"):
                 return file.error(f"line {number}, column {name}: expected a whole number from 0 to 255, got {problem}")
     return file.error(
         f"lines {line} to {line + len(rows) - 1}: expected {len(names)} whole numbers from 0 to 255 a line, but pandas "
@@ -218,13 +218,15 @@ def _diagnosis(file: InputFile, block: bytes, line: int, header: _Header) -> Dat
     )
 
 
-def _problem(cell: bytes) -> str:
+def _problem(cell: bytes, is_label: bool) -> str:
     """Return what came instead of a whole number from 0 to 255 and how to mend it, or nothing if the cell is good."""
     digits = cell.lstrip(b"0") or cell
     if cell and not cell.strip(_DIGITS) and (len(digits) < 3 or (len(digits) == 3 and digits <= b"255")):
         return ""
     if not cell.strip():
         return "an empty cell; fill it or remove the line"
+    if is_label and _is_number(cell.decode("latin-1")):
+        return f"{shown(cell)}; number the classes from 0, or remove the line"
     if not cell.strip(_DIGITS):
         return f"{shown(cell)}; values above 255 are no bytes, rescale the column or remove the line"
     if cell.strip(b'" ').isdigit():

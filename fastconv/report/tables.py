@@ -55,7 +55,10 @@ def settings(config: Mapping[str, Any]) -> str:
             ("optimizer", rate),
             ("schedule", f"{options['schedule']}, batches of {options['batch_size']:,}, seed {options['seed']}"),
             ("augmentation", str(options["augment"] or "none")),
-            ("machine", f"{machine['cpu']}, {machine['threads']} threads ({machine['thread_layer']})"),
+            (
+                "machine",
+                f"{machine['cpu']}, {_threads(machine['threads'])} ({machine['thread_layer']})",
+            ),
             ("versions", ", ".join(f"{name} {number}" for name, number in versions.items())),
             ("started", config["started"]),
         ]
@@ -92,3 +95,7 @@ def _size(data: Mapping[str, Any]) -> str:
 def _time(seconds: float) -> str:
     minutes, rest = divmod(seconds, 60)
     return f"{minutes:.0f} min {rest:.0f} s" if minutes else f"{rest:.1f} s"
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread" if count == 1 else f"{count} threads"

@@ -80,6 +80,7 @@ def write(
         html.paragraph(str(folder)),
         html.heading("Result"),
         tables.result(metrics, history),
+        *_about_views(config["options"]["tta"]),
         html.heading("Run"),
         tables.settings(config),
     ]
@@ -116,10 +117,11 @@ def _pictures(
         matrix = np.asarray(metrics["confusion_matrix"])
         found.append(_Picture("confusion", "Confusion matrix", text, lambda: plots.confusion(matrix, dataset.classes)))
     if labels is not None and len(held_out):
-        images = dataset.images[held_out]
+        images, views = dataset.images[held_out], config["options"]["tta"]
+        preset = config["options"]["augment"] if views > 1 else None
 
         def worst() -> "Figure":
-            chances = model.predict_proba(images)
+            chances = model.predict_proba(images, tta=views, augment=preset)
             return plots.worst_errors(images, labels[held_out], chances, dataset.classes, held_out)
 
         text = "Images held out whose true class the model thought least likely, with the probability of the class "
@@ -145,6 +147,14 @@ def _pictures(
 def _tuples(value: Any) -> Any:
     """Return what JSON has made a list of."""
     return tuple(value) if isinstance(value, list) else value
+
+
+def _about_views(count: int) -> list[str]:
+    if count == 1:
+        return []
+    return [
+        html.paragraph(f"Accuracy, classes, confusions and errors with {count} views of each image, curves with one.")
+    ]
 
 
 def _first_of_each_class(labels: NDArray[np.int64]) -> NDArray[np.int64]:
