@@ -35,12 +35,7 @@ def load_again(config: dict[str, Any], path: str | None) -> Dataset:
     size = config["options"].get("size")
     if size is not None and not (isinstance(size, list) and len(size) == 2):
         raise UsageError(f"{CONFIG}: expected size as a list of two numbers or null, got {size!r}")
-    try:
-        return data.load(path, size=None if size is None else (size[0], size[1]))
-    except data.DataError as error:
-        raise data.DataError(
-            f"{error} ({CONFIG} names it as seen from the folder where the run began: go there, or put the data back)"
-        ) from error
+    return data.load(path, size=None if size is None else (size[0], size[1]))
 
 
 def difference(recorded: Any, dataset: Dataset) -> str | None:

@@ -55,7 +55,15 @@ def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
         raise UsageError("--out: expected a folder's name, got ''")
     if begun is None and arguments.out is not None:
         check_free(arguments.out)  # before the data are read, which may take a while
-    job = _read(arguments)
+    try:
+        job = _read(arguments)
+    except data.DataError as error:
+        if begun is None:
+            raise
+        raise data.DataError(
+            f"{error} ({begun.file(CONFIG)} names it as seen from the folder where the run began: go there, or put it "
+            "back)"
+        ) from error
     if arguments.ensemble > 1:
         return train_ensemble(job, interrupts, begun)
     folder = begun
