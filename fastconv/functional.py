@@ -558,7 +558,7 @@ def log_softmax(x: np.ndarray) -> np.ndarray:
 
 def _along_classes(operation: str, x: np.ndarray, compute: Callable[[Blocks, Blocks], None]) -> np.ndarray:
     (x,) = _together(operation, x=x)
-    if x.ndim < 2:
+    if x.ndim == 1:
         raise ShapeError(f"{operation}: expected x of shape (N, K, ...), K classes, got {x.shape}")
     return _elementwise(operation, x, compute)
 

@@ -157,8 +157,8 @@ class CrossEntropyLoss(Loss):
 
     def check_target(self, target: object, shape: tuple[int, ...]) -> np.ndarray:
         """Return labels as int64[N], or probabilities as float[N, classes]; outputs must be (N, classes)."""
-        if len(shape) != 2 or shape[1] < 2:
-            raise ShapeError(f"CrossEntropyLoss: expected outputs of shape (N, classes), two or more, got {shape}")
+        if len(shape) != 2:
+            raise ShapeError(f"CrossEntropyLoss: expected outputs of shape (N, classes), got {shape}")
         if self.weight is not None and self.weight.shape != shape[1:]:
             raise ShapeError(
                 f"CrossEntropyLoss: expected outputs of {self.weight.size} classes, as many as weights, got {shape[1]}"

@@ -334,11 +334,17 @@ class Sequential(Layer):
         Raises
         ------
         ShapeError, TypeError
-            If it is not a batch of images or features.
+            If it is not a batch of images or features, or holds whole numbers other than uint8, which may be pixels.
         ValueError
             If a float is NaN or infinite; the message says where.
         """
-        array = self._as_batch(operation, x)
+        given = blocks.as_array(operation, "x", x)
+        if given.dtype.kind in "iu" and given.dtype != np.uint8 and given.size:
+            raise TypeError(
+                f"{operation}: expected x of uint8, which are pixels to normalise, or of floats, got {given.dtype}: "
+                "take x.astype(np.uint8) of pixels, x.astype(np.float32) of other numbers"
+            )
+        array = self._as_batch(operation, given)
         if array.dtype != np.uint8 and not np.isfinite(array).all():
             where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
             raise ValueError(f"{operation}: x{list(where)} is {array[where]}; expected finite numbers")
@@ -349,11 +355,6 @@ class Sequential(Layer):
         array = blocks.as_array(operation, "x", x)
         if array.dtype == np.uint8:
             return blocks.check_batch(operation, blocks.contiguous(operation, "x", array))
-        if array.dtype.kind in "iu" and array.size:
-            raise TypeError(
-                f"{operation}: expected x of uint8, which are pixels to normalise, or of floats, got {array.dtype}: "
-                "take x.astype(np.uint8) of pixels, x.astype(np.float32) of other numbers"
-            )
         return blocks.check_batch(operation, blocks.as_float(operation, "x", array, self.dtype))
 
     # ---------------------------------------------------------------------------------------- on ordinary arrays

@@ -1,7 +1,5 @@
 """ReLU, dropout and softmax, forward and backward, against the oracle."""
 
-import re
-
 import numpy as np
 import pytest
 from cases import FLOATS, assert_sum_close, each_float
@@ -63,7 +61,7 @@ def test_functional_relu_takes_any_number_of_axes(shape, rng):
     np.testing.assert_array_equal(F.relu(x), reference.relu(x))
 
 
-@pytest.mark.parametrize("name", ["relu", "gelu"])
+@pytest.mark.parametrize("name", ["relu", "softmax", "log_softmax"])
 def test_a_single_number_is_refused(name):
     with pytest.raises(fc.ShapeError, match=f"{name}: expected x with a batch axis, got a single number"):
         getattr(F, name)(3.0)
@@ -242,8 +240,6 @@ def test_probabilities_of_a_planted_winner(dtype):
 
 
 @pytest.mark.parametrize("operation", [F.softmax, F.log_softmax])
-@pytest.mark.parametrize("x", [1.0, np.array([1.0, 2, 3])], ids=["a number", "one axis"])
-def test_softmax_needs_an_axis_of_classes(operation, x):
-    got = re.escape(str(np.shape(x)))
-    with pytest.raises(fc.ShapeError, match=rf"softmax: expected x of shape \(N, K, \.\.\.\), K classes, got {got}"):
-        operation(x)
+def test_softmax_needs_an_axis_of_classes(operation):
+    with pytest.raises(fc.ShapeError, match=r"softmax: expected x of shape \(N, K, \.\.\.\), K classes, got \(3,\)"):
+        operation(np.array([1.0, 2, 3]))

@@ -95,7 +95,13 @@ def checked_data(
     x = model.check_images("fit", x)
     if x.shape[0] == 0:
         raise ValueError(f"fit: expected at least one image, got x of shape {x.shape}")
-    target = loss.check_target(y, model.output_shape(x.shape))
+    shape = model.output_shape(x.shape)
+    target = loss.check_target(y, shape)
+    if isinstance(loss, CrossEntropyLoss) and shape[1] < 2:
+        raise ValueError(
+            "fit: expected at least two outputs, one a class, for CrossEntropyLoss, got 1; take another loss, such as "
+            "BCEWithLogitsLoss"
+        )
     everything = np.arange(x.shape[0])
     if validation_data is not None:
         x_val = model.check_images("fit: validation_data", validation_data[0])
