@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import io
 import json
 import os
@@ -22,6 +23,7 @@ from subprocesses import ROOT, succeed
 
 import fastconv as fc
 from fastconv import cli, data, models, optim, schedules, terminal
+from fastconv import io as io_of_models
 from fastconv.commands import common, train, train_ensemble
 from fastconv.commands.interrupts import Interrupted, Interrupts
 from fastconv.training.metrics import balanced_accuracy, confusion_matrix, macro_f1
@@ -809,3 +811,20 @@ def test_nobody_has_to_listen(command, trained, files, tmp_path):
     words = [sys.executable, "-m", "fastconv", *(word.format(**named) for word in command.split())]
     ended = subprocess.run(["sh", "-c", f"{shlex.join(words)} >&-"], cwd=tmp_path, capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.filterwarnings("always")
+def test_a_checkpoint_that_cannot_be_written_ends_no_training(files, monkeypatch, capsys):
+    whole = io_of_models.write_tensors
+
+    def full(path, *arguments):
+        if path.name == "checkpoint.safetensors":
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        whole(path, *arguments)
+
+    monkeypatch.setattr(io_of_models, "write_tensors", full)
+    options = ["--epochs", "3", "--checkpoint-every", "0", "--out", "run"]
+    assert main(["train", str(files / "train.csv"), *options]) == 0
+    told = said(capsys)
+    assert told.count("No space left on device: training goes on, and cannot be resumed from here on") == 1
+    assert len(fc.load("run/model.safetensors").layers) > 3

@@ -1,6 +1,7 @@
 """A job: all that a run of ``fastconv train`` is made of, and what is done with it for one model or several."""
 
 import argparse
+import warnings
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -137,6 +138,22 @@ class _StopInOrder(Callback):
             stop()
 
 
+class _Checkpoint(Checkpoint):
+    """A run's checkpoint, for want of which no training ends: its first failure is told."""
+
+    told = False
+
+    def failed(self, error: OSError) -> None:
+        """Warn, once."""
+        if not self.told:
+            reason = error.strerror or error
+            warnings.warn(
+                f"{self.path}: {reason}: training goes on, and cannot be resumed from here on",
+                stacklevel=2,
+            )
+        self.told = True
+
+
 def fit_job(job: Job, folder: RunFolder, interrupts: Interrupts) -> History:
     """Train the job's model and record it in the folder; the first Ctrl-C ends it in order."""
     patience, budget = job.arguments.early_stop, job.arguments.time_budget
@@ -163,7 +180,7 @@ def fit_job(job: Job, folder: RunFolder, interrupts: Interrupts) -> History:
                 augment=job.augment,
                 stratify=job.arguments.stratify,
                 split_seed=job.split_seed,
-                checkpoint=Checkpoint(folder.file(CHECKPOINT), job.arguments.checkpoint_every),
+                checkpoint=_Checkpoint(folder.file(CHECKPOINT), job.arguments.checkpoint_every),
                 resume=folder.resumed,
             )
     except TrainingError as error:

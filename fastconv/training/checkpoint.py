@@ -62,6 +62,10 @@ class Checkpoint:
             raise ValueError(f"Checkpoint: expected every as seconds of at least 0, or None, got {every!r}")
         self.path, self.every = Path(path), every
 
+    def failed(self, error: OSError) -> None:
+        """Take note that the file could not be written: training ends by the error, unless a subclass lets it go on."""
+        raise error
+
 
 @dataclass
 class Totals:
@@ -148,11 +152,14 @@ class Keeper:
         return passed >= max(0.0 if epoch_ended else _SECONDS, self._cost / _SHARE)
 
     def write(self, totals: Totals | None) -> None:
-        """Write a checkpoint; raises OSError if that fails, and the one before stays."""
+        """Write a checkpoint; if that fails, the one before stays, and ``Checkpoint.failed`` says what comes of it."""
         began = perf_counter()
         tensors: dict[str, np.ndarray] = {}
         text = json.dumps(_parted(self._state(totals), "", tensors))
-        io.write_tensors(self._checkpoint.path, _KIND, text, tensors)
+        try:
+            io.write_tensors(self._checkpoint.path, _KIND, text, tensors)
+        except OSError as error:
+            self._checkpoint.failed(error)
         self._last = perf_counter()
         self._cost = self._last - began
 
