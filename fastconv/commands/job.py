@@ -3,6 +3,7 @@
 import argparse
 import warnings
 from dataclasses import asdict
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -107,6 +108,11 @@ def say_job(job: Job, folder: RunFolder) -> None:
     terminal.say(f"run    {folder.path}{', which goes on' if folder.resumed else ''}")
 
 
+def say_how_to_go_on(folder: RunFolder) -> None:
+    """Say what resumes a run that was interrupted."""
+    terminal.say(f"go on  {quoted('fastconv', 'train', '--resume', folder.path)}", wrap=False)
+
+
 def compile_job(job: Job) -> None:
     """Compile what the run needs before its clock starts."""
     shape, step, n = job.dataset.images.shape[1:], job.arguments.batch_size, len(job.train)
@@ -114,7 +120,8 @@ def compile_job(job: Job) -> None:
     with CompilingNotice():
         trained = min(step, n), n % step
         compile_kernels(job.model, shape, job.optimizer, trained, predicted, job.loss, job.ema, job.augment)
-        if job.arguments.tta > 1 or job.arguments.ensemble > 1:
+        is_drawn = job.arguments.report and len(job.held_out) and find_spec("matplotlib") is not None
+        if job.arguments.tta > 1 or job.arguments.ensemble > 1 or is_drawn:
             probabilities(job, job.dataset.images[:BATCH])
 
 

@@ -5,7 +5,7 @@ import argparse
 import numpy as np
 
 from fastconv import augment, data, terminal
-from fastconv.commands.common import quoted, say_machine, use_threads
+from fastconv.commands.common import say_machine, use_threads
 from fastconv.commands.errors import UsageError
 from fastconv.commands.interrupts import Interrupted, Interrupts
 from fastconv.commands.job import (
@@ -19,6 +19,7 @@ from fastconv.commands.job import (
     probabilities,
     recipe_of,
     say_files,
+    say_how_to_go_on,
     say_job,
     say_measured,
     training_of,
@@ -81,6 +82,8 @@ def run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
         if begun is None and folder is not None and not folder.has_trained():
             with interrupts.held():
                 folder.discard()
+        elif folder is not None:
+            say_how_to_go_on(folder)
         raise
     measured = _finish(job, folder, history, interrupts)
     if interrupts.exit_code is None:
@@ -229,7 +232,7 @@ def _measure(job: Job) -> Measured | None:
 def _report(job: Job, folder: RunFolder, measured: Measured | None, interrupts: Interrupts) -> None:
     if interrupts.exit_code is not None:
         terminal.say(f"interrupted: what was best so far is kept in {folder.path}")
-        terminal.say(f"go on  {quoted('fastconv', 'train', '--resume', folder.path)}", wrap=False)
+        say_how_to_go_on(folder)
     say_measured(job, "val accuracy", measured)
     if job.arguments.report:
         after_training(folder.path, job.model, job.dataset, job.train, job.held_out, interrupts)

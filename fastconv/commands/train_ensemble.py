@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastconv import atomic, data, io, terminal
-from fastconv.commands.common import quoted
 from fastconv.commands.errors import UsageError
 from fastconv.commands.interrupts import Interrupted, Interrupts
 from fastconv.commands.job import (
@@ -27,6 +26,7 @@ from fastconv.commands.job import (
     probabilities,
     recipe_of,
     say_files,
+    say_how_to_go_on,
     say_job,
     say_measured,
     training_of,
@@ -91,6 +91,8 @@ def train_ensemble(job: Job, interrupts: Interrupts, begun: RunFolder | None) ->
         if begun is None and folder is not None and not folder.file(member(1)).exists():
             with interrupts.held():
                 folder.discard()
+        elif folder is not None:
+            say_how_to_go_on(folder)
         raise
     if job.test is not None and interrupts.exit_code is None:
         ensemble = Ensemble(together.models)
@@ -224,6 +226,6 @@ def _report(job: Job, folder: RunFolder, together: _Together, interrupts: Interr
     if interrupts.exit_code is not None:
         together.write(interrupted=True)
         terminal.say(f"interrupted: {models} of {job.arguments.ensemble} kept in {folder.path}")
-        terminal.say(f"go on  {quoted('fastconv', 'train', '--resume', folder.path)}", wrap=False)
+        say_how_to_go_on(folder)
     say_measured(job, f"val accuracy of {models}", together.measured)
     say_files(job, folder)
