@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,6 @@ class ModelFileError(ValueError):
 def describe(layer: Layer) -> dict[str, Any]:
     """Return what JSON needs to build a layer again, without its weights."""
     if isinstance(layer, Sequential):
-        _check_computes_as_ours(layer)
         return {"layer": "Sequential", "layers": [describe(child) for child in layer]}
     description: dict[str, Any] = {"layer": type(layer).__name__}
     if not is_ours(layer):
@@ -88,13 +86,6 @@ def _argument(value: Any, known: Mapping[str, type[Layer]]) -> Any:
     return tuple(_argument(part, known) for part in value) if isinstance(value, list) else value
 
 
-def _normalization(found: Any) -> Normalization:
-    mean, std = (tuple(float(number) for number in found[name]) for name in ("mean", "std"))
-    if not all(isfinite(number) for number in mean + std) or not all(std):
-        raise ValueError(f"expected a normalization of finite numbers, got mean {mean} and std {std}")
-    return Normalization(mean, std)
-
-
 def _digest(architecture: str, tensors: Mapping[str, np.ndarray]) -> str:
     digest = hashlib.sha256(architecture.encode())
     for name in sorted(tensors):
@@ -114,12 +105,15 @@ def save(model: Sequential, path: str | os.PathLike[str]) -> None:
     Raises
     ------
     TypeError
-        If ``model`` is not a Sequential.
+        If ``model`` is not a Sequential, or it or one inside computes otherwise.
     OSError
         If the file cannot be written; what was there before still is.
     """
     if not isinstance(model, Sequential):
         raise TypeError(f"save: expected a Sequential model, got {type(model).__name__}")
+    for module in model.modules():
+        if isinstance(module, Sequential):
+            _check_computes_as_ours(module)
     description = describe(model) | {
         "normalization": model.normalization.checked()._asdict(),
         "dtype": str(model.dtype),
@@ -177,7 +171,7 @@ def load(path: str | os.PathLike[str], layers: "list[type[Layer]] | tuple[type[L
             if name not in tensors or tensors[name].shape != parameter.shape:
                 got = tensors[name].shape if name in tensors else "none"
                 raise ValueError(f"expected {name} of shape {parameter.shape}, got {got}")
-        model.normalization = _normalization(normalization)
+        model.normalization = Normalization(normalization["mean"], normalization["std"]).checked()
         model.to(dtype)
         model.load_state_dict(tensors)
     except ModelFileError as error:

@@ -262,6 +262,12 @@ def test_a_subclass_that_chooses_its_layers_is_saved_as_what_it_is(tmp_path, rng
         TypeError, match=r"save: .* a subclass that computes as it does, got Otherwise, which overrides forward"
     ):
         fc.save(Otherwise(), tmp_path / "other")
+    with pytest.raises(TypeError, match="got Otherwise, which overrides forward"):
+        fc.save(fc.Sequential(Otherwise()), tmp_path / "other")
+    # A checkpoint is loaded into a model that is there.
+    x, y = rng.standard_normal((6, 1, 4, 4)), np.arange(6) % 3
+    for epochs in (1, 2):
+        Otherwise().fit(x, y, epochs=epochs, checkpoint=tmp_path / f"checkpoint-{epochs}", verbose=False)
 
 
 def test_numpys_numbers_are_saved(tmp_path):
