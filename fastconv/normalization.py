@@ -42,11 +42,11 @@ class Normalization(NamedTuple):
         ShapeError
             If there are neither one nor ``channels`` means and standard deviations.
         """
-        if any(len(part) not in (1, channels) for part in self):
+        mean, std = self.checked()
+        if any(len(part) not in (1, channels) for part in (mean, std)):
             raise ShapeError(
                 f"normalization: expected 1 or {channels} means and standard deviations for {channels} channels, "
-                f"got {len(self.mean)} and {len(self.std)}"
+                f"got {len(mean)} and {len(std)}"
             )
-        self.checked()
-        mean, std = (np.broadcast_to(np.asarray(part, np.float64), channels)[:, None] for part in self)
-        return np.ascontiguousarray((np.arange(256) / 255 - mean) / std, dtype)
+        means, stds = (np.broadcast_to(np.asarray(part, np.float64), channels)[:, None] for part in (mean, std))
+        return np.ascontiguousarray((np.arange(256) / 255 - means) / stds, dtype)

@@ -105,7 +105,7 @@ class Sequential(Layer):
             given = " and ".join(f"{name} of {dtype}" for dtype, name in found.items())
             raise TypeError(f"Sequential: expected parameters of one dtype, got {given}; convert layers alike, by to()")
         for dtype in found:
-            for module in (self, *self.modules()):
+            for module in self.modules():
                 module.dtype = dtype
 
     def _start(self) -> None:
@@ -409,7 +409,7 @@ class Sequential(Layer):
             raise ValueError(f"{operation}: expected batch_size of at least 1, got {batch_size!r}")
         with self.lock:
             shape = self.output_shape(array.shape)
-            if operation in ("predict", "predict_proba") and shape[1] < 2:
+            if shape[1] < 2:
                 raise ValueError(
                     f"{operation}: expected at least two outputs, one a class, got {shape[1]}: take forward(x), and "
                     "what the loss makes of it, such as functional.sigmoid"

@@ -21,7 +21,7 @@ def say(text: str = "", end: str = "\n", wrap: bool = True) -> None:
     wrap : bool
         Whether a terminal that is too narrow may break the line between words.
     """
-    if not is_open(sys.stdout):
+    if not _is_open(sys.stdout):
         return
     if wrap and len(text) > width() and sys.stdout.isatty():
         text = textwrap.fill(text, width(), subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False)
@@ -48,10 +48,10 @@ def width() -> int:
 
 
 def _is_terminal() -> bool:
-    return is_open(sys.stdout) and sys.stdout.isatty()
+    return _is_open(sys.stdout) and sys.stdout.isatty()
 
 
-def is_open(stream: TextIO | None) -> bool:
+def _is_open(stream: TextIO | None) -> bool:
     """Whether a process was given this stream: Python has None for one that was closed before it began."""
     return stream is not None
 

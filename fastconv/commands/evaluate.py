@@ -9,7 +9,7 @@ from fastconv.commands.interrupts import Interrupts
 from fastconv.commands.labels import labels_of, numbered_as_in
 from fastconv.commands.model_file import classes_for, find_run, views_of
 from fastconv.commands.own_layers import own_layers
-from fastconv.commands.run_config import read_config
+from fastconv.commands.run_config import difference, read_config
 from fastconv.data import Dataset
 from fastconv.ensemble import Ensemble
 from fastconv.plots.names import class_names
@@ -53,7 +53,7 @@ def _say_if_trained_on(run: Path, dataset: Dataset) -> None:
     if not (run / CONFIG).is_file():
         return
     recorded = read_config(run / CONFIG, "data")["data"]
-    if recorded.get("sha256") == dataset.sha256():
+    if difference(recorded, dataset) is None:
         terminal.say(
             f"note   the run was trained on {recorded.get('train'):,} of these images, so expect less of others; "
             f"{METRICS} has what it made of those held out"

@@ -43,11 +43,16 @@ def _check_replaces_answers(path: Path) -> None:
         raise UsageError(f"{path}: answers are written as text, into a file; name one such as submission.csv with -o")
     if not path.exists():
         return
-    if not path.is_file() or not path.read_bytes()[: len(_ANSWERS)] == _ANSWERS:
+    if not path.is_file() or not _holds_answers(path):
         raise UsageError(
             f"{path}: is there already, and holds no answers to replace, which begin with {_ANSWERS.decode()}; name "
             "another file with -o"
         )
+
+
+def _holds_answers(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_ANSWERS)) == _ANSWERS
 
 
 def write_probabilities(path: Path, probabilities: NDArray[np.floating]) -> None:
